@@ -1,0 +1,43 @@
+"""`webhook.post`: call another system over HTTP.
+
+Sends JSON with the headers of Standard Webhooks (webhook-id, webhook-timestamp and, when the setting `secret` is there,
+webhook-signature) and Idempotency-Key; both ids are derived from the effect's key and the same for every attempt.
+
+Settings (`[webhook]` of camp.toml): transport = "folder" (default: writes `outbox/webhook.jsonl`, nothing leaves; folder, fsync) | "http";
+secret, timeout, allow_private, deduplicates: see `_http.py`, which also says which answer means what, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rules_engine.plugin import Action, Call, Outcome, Parameter, hookimpl
+
+METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
+
+
+def post(call: Call) -> Outcome:
+    """Hands over one request. Arguments that can't be sent safely are `failed`."""
+    from rules_engine_plugins import _handover
+
+    return _handover.request(call)
+
+
+def idempotency(settings: Mapping[str, Any]) -> str:
+    """"key" where these settings make a repeated key harmless, else "none"."""
+    from rules_engine_plugins import _handover
+
+    return _handover.idempotency(settings)
+
+
+@hookimpl
+def register_actions():
+    yield Action(
+        "webhook.post", "Call a URL with JSON.", Parameter("url", "url", required=True),
+        (Parameter("body", "map", help="What to send, as JSON."), Parameter("headers", "map", help="Further headers."),
+         Parameter("method", "choice", default="POST", choices=METHODS),
+         Parameter("timeout", "duration", help="How long the whole call may take; at most 30 seconds.")),
+        channel="webhook", perform=post, timeout=35.0,
+        example='webhook.post "https://hooks.example.com/cart", body: {cart: event.cart_id}',
+    )

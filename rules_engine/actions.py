@@ -1,0 +1,132 @@
+"""The nouns that plugins declare: actions, their parameters, events, and what an action answers. Pure records.
+
+`rules_engine.plugin` is the public door to these names; nothing else of Camp is promised to plugin authors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+API_VERSION = 1
+
+TYPES = ("text", "number", "boolean", "date", "time", "datetime", "duration", "list", "map", "birthday", "any")
+"""Value types of the language. `birthday` is a date whose year may be left out (`--05-10`)."""
+
+KINDS = TYPES + ("template", "segment", "campaign", "event", "attribute", "tag", "choice", "secret", "url", "email", "name")
+"""What a parameter takes: a value type, or a name that the checker looks up (`segment.add vip`: vip is written bare)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One argument of an action. `kind` is one of KINDS; `choices` only for kind `choice`."""
+
+    name: str
+    kind: str = "text"
+    required: bool = False
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    help: str = ""
+
+
+class Change(NamedTuple):
+    """One change of a contact's facts, made by the engine inside the transaction that records the firing (promise P4).
+
+    op: set | add | segment_add | segment_remove | tag_add | tag_remove | emit | campaign_enter | campaign_leave | log
+    name: the attribute (`points`, `consent.email`), segment, tag, event or campaign; value: what to set, the number to add,
+    for `emit` a mapping {"subject": …, "data": {…}}, for `log` the text.
+    """
+
+    op: str
+    name: str
+    value: Any = None
+
+
+class Call(NamedTuple):
+    """All that an external action is told about one hand-over.
+
+    key: the effect's idempotency key, the same for every attempt. settings: the plugin's own table of camp.toml with its own
+    secrets filled in. contact: the contact's attributes at hand-over. at: the moment the effect was decided, aware UTC.
+    """
+
+    key: str
+    action: str
+    primary: Any
+    params: Mapping[str, Any]
+    contact: Mapping[str, Any]
+    campaign: str | None
+    settings: Mapping[str, Any]
+    project: Path
+    at: datetime
+    attempt: int = 1
+
+
+class Outcome(NamedTuple):
+    """What is known after a hand-over.
+
+    state: accepted (the provider has it) | failed (proof that it does not and will not) | retry (proof that it does not, later may
+    work) | unknown (it can't be told). detail: one sentence. provider_id: the provider's name for it. retry_after: seconds.
+    """
+
+    state: str
+    detail: str = ""
+    provider_id: str = ""
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One verb of the language, `namespace.verb`, and everything checking, running and documenting it needs.
+
+    Exactly one of `changes` and `perform` is given. `changes(primary, params)` is pure and returns Change records: an internal
+    action, exactly once. `perform(call)` talks to the world and returns an Outcome: an external action, through the outbox.
+
+    extra: what further `key: value` arguments mean: "" (none allowed), "template" (values for the template's placeholders),
+    "attribute" (each key names a contact attribute), "event" (each key names a field of the event named by the primary), "any".
+    writes: facts that `changes` may touch, for the matcher: "contact.points", "contact.{key}", "segment.{primary}", "tag", "campaign", "event.{primary}".
+    message_class: marketing | transactional | internal. Caps, quiet hours, consent and holdouts apply to marketing messages only;
+    suppression applies to marketing and transactional. A message action with a parameter `class` lets the author choose.
+    idempotency: none | key | lookup; window: seconds for which the provider recognises a repeated key.
+    """
+
+    name: str
+    summary: str
+    primary: Parameter | None = None
+    parameters: tuple[Parameter, ...] = ()
+    extra: str = ""
+    channel: str | None = None
+    message_class: str = "internal"
+    address: str | None = None
+    changes: Callable[[Any, Mapping[str, Any]], tuple[Change, ...]] | None = None
+    perform: Callable[[Call], Outcome] | None = None
+    writes: tuple[str, ...] = ()
+    idempotency: str = "none"
+    window: float = 0.0
+    timeout: float = 30.0
+    example: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One kind of event that a plugin brings. `fields` maps field names to value types. `subject` says in words what the text
+    after the event's name is (`page.viewed "/pricing"`), empty if it has none. `changes` maps an event to changes of facts that
+    always go with it (`email.unsubscribed` sets `consent.email` to no)."""
+
+    name: str
+    summary: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    subject: str = ""
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of contacts that a plugin or Camp itself brings: `name` without `contact.`, value type, default or None."""
+
+    name: str
+    type: str
+    summary: str = ""
+    default: Any = None

@@ -1,0 +1,17 @@
+"""Every bound of Camp, in one place. Each says what it protects, so that it can be changed with reason."""
+
+MAX_SOURCE_BYTES = 1_000_000      # one .camp file; larger is a data file by mistake
+MAX_PROJECT_FILES = 10_000        # .camp files below one camp.toml
+MAX_NESTING = 60                  # blocks or brackets inside one another; no person reads deeper
+MAX_DIAGNOSTICS_PER_FILE = 200    # more is one cause repeated
+MAX_NAME_LENGTH = 100             # characters of a name in a .camp file
+MAX_TEXT_LENGTH = 100_000         # characters of one text literal, or of one attribute of a contact
+MAX_FIRINGS = 1_000               # rule firings and steps in one tick of one contact; above it the event is set aside
+MAX_EMIT_DEPTH = 20               # events that caused one another within one tick
+MAX_INSTANCES = 1_000             # active instances of one contact
+MAX_EVENT_BYTES = 100_000         # one event's JSON
+MAX_CONTACT_BYTES = 1_000_000     # one contact's state as JSON
+MAX_DURATION_YEARS = 100          # a longer delay is a typing mistake
+MAX_RENDERED_BYTES = 1_000_000    # one rendered template
+MAX_ATTEMPTS = 8                  # hand-overs of one effect before it is a dead letter
+BUCKETS = 10_000                  # resolution of splits and holdouts (LANGUAGE.md: hash in 10,000)
