@@ -93,8 +93,8 @@ def between(low: int, high: int, *numbers: int) -> int:
 
 
 def type_count(rules: int) -> int:
-    """How many types of root event a business with that many rules has: 8, 13, 21 for 10, 100, 1,000."""
-    return round(5.1 * rules**0.205)
+    """How many types of root event a business with that many rules has: 8, 13, 20 for 10, 100, 1,000."""
+    return round(5.1 * rules**0.2)
 
 
 def make_rules(count: int) -> list[Rule]:
@@ -109,8 +109,9 @@ def make_rules(count: int) -> list[Rule]:
 
 def _chain(chain: int, length: int, first: int, types: int) -> list[Rule]:
     """The rules of one chain: one type and one country for all, so that the chain can run to its end."""
-    type_name = f"t{chain % types}"
-    country = COUNTRIES[(chain // types + chain) % len(COUNTRIES)]
+    kind = chain % types
+    type_name = f"t{kind}"
+    country = COUNTRIES[(chain // types + kind) % len(COUNTRIES)]
     return [_rule(first + level, chain, level, level + 1 == length, type_name, country) for level in range(length)]
 
 
@@ -134,7 +135,7 @@ def _rule(number: int, chain: int, level: int, last: bool, type_name: str, count
 
 
 def _emitted(chain: int, level: int) -> dict[str, int]:
-    return {"amount": between(20, 100, 5, chain, level), "quantity": between(2, 10, 6, chain, level)}
+    return {"amount": between(18, 100, 5, chain, level), "quantity": between(2, 10, 6, chain, level)}
 
 
 def make_contacts(count: int = CONTACTS) -> list[Contact]:

@@ -6,7 +6,6 @@ Without `group` the attribute is `points`; with `group: sales` it is `points.sal
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,9 +17,12 @@ PARAMETERS = (
 )
 
 
+LARGEST = 10**15  # a float still counts single points there
+
+
 def _add(primary: Any, params: Mapping[str, Any], sign: int) -> tuple[Change, ...]:
-    """One `add`; nothing where the number is missing (its attribute is not set) or is none."""
-    if isinstance(primary, bool) or not isinstance(primary, (int, float)) or not math.isfinite(primary):
+    """One `add`; nothing where the number is missing (its attribute is not set), is none, or is beyond all reason."""
+    if isinstance(primary, bool) or not isinstance(primary, (int, float)) or not -LARGEST <= primary <= LARGEST:
         return ()
     group = params.get("group")
     return (Change("add", f"points.{group}" if group else "points", sign * primary),)

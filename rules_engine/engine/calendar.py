@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 import re
 from bisect import bisect_right
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
@@ -36,6 +36,11 @@ ALL_DAYS = frozenset(range(7))
 WEEKDAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
+def _shown(text: object) -> str:
+    """A caller's text as a message may quote it: short, and without control characters, which could forge a line of a log."""
+    return "".join(c if c.isprintable() else "?" for c in str(text)[:60].strip())
+
+
 # --- zones -----------------------------------------------------------------------------------------------------------------
 
 _ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]{1,40}(?:/[A-Za-z0-9_+-]{1,40}){0,2}")
@@ -43,7 +48,10 @@ _ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]{1,40}(?:/[A-Za-z0-9_+-]{1,40}){0,2}")
 _NOT_ZONES = frozenset({"localtime", "posixrules", "Factory", "posix", "right"})
 
 
-class _Table(dict):
+_Block = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+class _Table(dict[int, _Block]):
     """The UTC offsets of one zone, looked up 3 times faster than through `datetime`: block number → (utc, wall, offsets).
 
     A block is 2**35 ms (398 days) and is filled when first asked for. `utc` are the moments in and around the block when the
@@ -63,7 +71,7 @@ class _Table(dict):
         super().__init__()
         self.info = info
 
-    def __missing__(self, block: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    def __missing__(self, block: int) -> _Block:
         start = (block << self.BITS) - self.MARGIN
         end = ((block + 1) << self.BITS) + self.MARGIN
         utc: list[int] = []
@@ -110,17 +118,20 @@ def _table(name: str) -> _Table:
         return _TABLES[name]
     except (KeyError, TypeError):
         pass
-    info = _load(name) if isinstance(name, str) else None
+    info = _load(name) if _may_be_zone(name) else None
     if info is None:
-        raise ValueError(_unknown_zone(name))
+        raise ValueError(_unknown_zone(name if isinstance(name, str) else ""))
     return _TABLES.setdefault(name, _Table(info))
+
+
+def _may_be_zone(name: object) -> bool:
+    """Whether it has the form of a zone's name: judged before a file is opened or a cache filled, as a contact's data comes here."""
+    return isinstance(name, str) and _ZONE_NAME.fullmatch(name) is not None and name.split("/")[0] not in _NOT_ZONES
 
 
 @lru_cache(maxsize=2_048)
 def _load(name: str) -> ZoneInfo | None:
-    """The zone, or None. The name is judged before any file is opened: a contact's data reaches this."""
-    if not _ZONE_NAME.fullmatch(name) or name.split("/")[0] in _NOT_ZONES:
-        return None
+    """The zone, or None, for a name that `_may_be_zone`."""
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError):  # not a zone file; a folder (`Europe`); no such file
@@ -132,20 +143,24 @@ def _zone_names() -> tuple[str, ...]:
     return tuple(sorted(name for name in available_timezones() if name.split("/")[0] not in _NOT_ZONES))
 
 
-@lru_cache(maxsize=256)
-def _unknown_zone(name: object) -> str:
+def _unknown_zone(name: str) -> str:
     """The sentence for a name that is no zone. Looks at the letters, then at the city alone, then at what is near."""
-    if not isinstance(name, str) or not name:
+    shown = _shown(name)
+    if not shown:
         return "a time zone is missing; write one like Europe/Prague"
-    shown = "".join(c if c.isprintable() else "?" for c in name[:40])
-    wanted = shown.strip().replace(" ", "_").lower()
+    wanted = shown.replace(" ", "_").lower()
+    return f"there is no time zone \"{shown}\"; {_zone_hint(wanted)}"
+
+
+@lru_cache(maxsize=256)
+def _zone_hint(wanted: str) -> str:
     whole = {zone.lower(): zone for zone in _zone_names()}
     city = {zone.rsplit("/", 1)[-1].lower(): zone for zone in _zone_names() if "/" in zone}
-    near = [whole[wanted]] if wanted in whole else [city[wanted]] if wanted in city else [
-        whole[match] for match in difflib.get_close_matches(wanted, whole, n=1, cutoff=0.75)
-    ]
-    hint = f"did you mean {near[0]}?" if near else "write an IANA name like Europe/Prague"
-    return f"there is no time zone \"{shown}\"; {hint}"
+    near = whole.get(wanted) or city.get(wanted)
+    if near is None:
+        matches = difflib.get_close_matches(wanted, whole, n=1, cutoff=0.75)
+        near = whole[matches[0]] if matches else None
+    return f"did you mean {near}?" if near else "write an IANA name like Europe/Prague"
 
 
 def zone(name: str) -> ZoneInfo:
@@ -155,7 +170,7 @@ def zone(name: str) -> ZoneInfo:
 
 def is_zone(name: object) -> bool:
     """Whether `name` is the name of a time zone. Safe on anything."""
-    return isinstance(name, str) and (name in _TABLES or _load(name) is not None)
+    return isinstance(name, str) and (name in _TABLES or (_may_be_zone(name) and _load(name) is not None))
 
 
 # --- between moments and local clocks --------------------------------------------------------------------------------------
@@ -311,20 +326,20 @@ def parse_duration(text: str) -> Duration:
     while position < len(rest):
         match = _PART.match(rest, position)
         if match is None:
-            raise ValueError(f"\"{text.strip()[:60]}\" is no duration; {_DURATION_HELP}")
+            raise ValueError(f"\"{_shown(text)}\" is no duration; {_DURATION_HELP}")
         unit = _unit(match[3], text)
         field, size = _UNITS[unit]
         business = match[2] is not None
         if business and unit in ("week", "month", "year"):
             raise ValueError(f"there are business days and business hours, but no business {unit}s")
         if (business, unit) in seen:
-            raise ValueError(f"\"{text.strip()[:60]}\" names {unit}s twice; {_DURATION_HELP}")
+            raise ValueError(f"\"{_shown(text)}\" names {unit}s twice; {_DURATION_HELP}")
         seen.add((business, unit))
         fields["business_" + field if business else field] += int(match[1].replace("_", "")) * size
         position = match.end()
     duration = Duration(**fields)
     if duration.approx_ms() > MAX_DURATION_YEARS * 366 * DAY:
-        raise ValueError(f"\"{text.strip()[:60]}\" is longer than {MAX_DURATION_YEARS} years")
+        raise ValueError(f"\"{_shown(text)}\" is longer than {MAX_DURATION_YEARS} years")
     return duration
 
 
@@ -335,7 +350,7 @@ def _unit(word: str, text: str) -> str:
         return unit
     near = difflib.get_close_matches(word, [name + "s" for name in _UNITS], n=1)
     hint = f"did you mean {near[0]}?" if near else "units are second, minute, hour, day, week, month and year"
-    raise ValueError(f"\"{word[:40]}\" in \"{text.strip()[:60]}\" is no unit of time; {hint}")
+    raise ValueError(f"\"{word[:40]}\" in \"{_shown(text)}\" is no unit of time; {hint}")
 
 
 # --- business time ---------------------------------------------------------------------------------------------------------
@@ -425,7 +440,7 @@ def expires(ms: int, duration: Duration, zone: str, hours: BusinessHours | None 
     return add(ms, duration, zone, hours)
 
 
-_SLACK = 30 * HOUR  # two offsets of one zone differ by at most 25 hours (a skipped day and a clock change)
+_SLACK = 30 * HOUR  # two offsets of one zone differ by at most 25.5 hours (Apia: a skipped day and clock changes)
 
 
 def within(event_ms: int, now_ms: int, duration: Duration, zone: str, hours: BusinessHours | None = None) -> bool:
@@ -577,7 +592,7 @@ def _month_and_day(text: str) -> tuple[int, int]:
     """The month and day of "1990-05-10" or "--05-10". ValueError if the calendar has no such day."""
     match = _DATE.fullmatch(text)
     if match is None:
-        raise ValueError(f"\"{text[:40]}\" is no date; {_DATE_HELP}")
+        raise ValueError(f"\"{_shown(text)}\" is no date; {_DATE_HELP}")
     year, month, day = 2000 if match[1] == "-" else int(match[1]), int(match[2]), int(match[3])
     if not (year >= 1 and 1 <= month <= 12 and 1 <= day <= _days_in_month(year, month)):
         raise ValueError(f"the calendar has no day {text}; {_DATE_HELP}")
@@ -640,7 +655,7 @@ def parse_datetime(text: str, zone: str = "UTC") -> int:
     below the millisecond are cut off. ValueError with a sentence for anything else, and outside the years 1900 to 9000."""
     stripped = text.strip().upper() if isinstance(text, str) else ""
     if _DATETIME.fullmatch(stripped) is None:
-        raise ValueError(f"\"{str(text)[:60]}\" is no date and time; {_DATETIME_HELP}")
+        raise ValueError(f"\"{_shown(text)}\" is no date and time; {_DATETIME_HELP}")
     try:
         moment = datetime.fromisoformat(stripped)
     except ValueError:
@@ -658,7 +673,7 @@ def parse_datetime(text: str, zone: str = "UTC") -> int:
 def parse_date(text: str) -> date:
     """The date of "2026-03-02". ValueError with a sentence for anything else, and outside the years 1900 to 9000."""
     if not isinstance(text, str) or _DATE.fullmatch(text) is None or text.startswith("-"):
-        raise ValueError(f"\"{str(text)[:40]}\" is no date; write a date like 2026-03-02")
+        raise ValueError(f"\"{_shown(text)}\" is no date; write a date like 2026-03-02")
     _month_and_day(text)  # for its sentence about days that no calendar has
     day = date.fromisoformat(text)
     if not FIRST_YEAR <= day.year <= LAST_YEAR:
@@ -693,7 +708,7 @@ def format_local(ms: int, zone: str) -> str:
 
 
 def _abbreviation(table: _Table, ms: int) -> str:
-    name = datetime.fromtimestamp(ms // SECOND, timezone.utc).astimezone(table.info).tzname() or ""
+    name = datetime.fromtimestamp(ms // SECOND, UTC).astimezone(table.info).tzname() or ""
     if name[:1] in ("+", "-"):
         return f"UTC{name[:3]}:{name[3:5] or '00'}"
     return name

@@ -21,7 +21,7 @@ ENDINGS = (".txt", ".html")
 BUILTIN_NAMES = frozenset({"contact", "event", "campaign", "subject", "preheader", "unsubscribe_url"})
 """Placeholders that Camp fills in; every other free name is an argument of the action."""
 
-_NAME = re.compile(r"[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*(?:/[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*)*", re.ASCII)
+_NAME = re.compile(r"(?=.{1,200}$)[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*(?:/[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*)*", re.ASCII)
 _HEADER = re.compile(r"(Subject|Preheader)[ \t]*:(.*)", re.IGNORECASE)
 
 

@@ -1,0 +1,66 @@
+"""What the engine answers: decisions with their reasons, effects for the outbox, events for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+KINDS = ("enter", "action", "skip", "wait", "exit", "goal", "complete")
+OUTCOMES = ("sent", "done", "capped", "quiet", "window", "suppressed", "no_address", "held_out", "expired", "late", "blocked", "failed",
+            "unknown", "held")
+
+
+class Decision(NamedTuple):
+    """One thing that happened to one contact, in the terms of `camp simulate --json` (CLI.md).
+
+    at: ms. campaign: name, None for a rule; rule: name, None for a campaign. step: the step's identity. reason: one sentence.
+    because: the facts that were read, as (name, value) pairs. cause: the id of the event, or "timer". place: (path, offset) of the
+    step or rule in its file.
+    """
+
+    at: int
+    contact: str
+    campaign: str | None
+    rule: str | None
+    key: str | None
+    step: str | None
+    kind: str
+    action: str | None
+    primary: Any
+    params: Mapping[str, Any]
+    outcome: str | None
+    reason: str
+    because: tuple[tuple[str, Any], ...]
+    cause: str
+    place: tuple[str, int]
+
+
+class Effect(NamedTuple):
+    """One thing to hand over outside, for the outbox. id: the semantic key (ruleset, step, contact, instance, round): the same on every
+    replay, so the outbox's unique key makes it act once (promise P3). state: ready, or held (late: a person decides)."""
+
+    id: str
+    contact: str
+    action: str
+    primary: Any
+    params: Mapping[str, Any]
+    ruleset: str
+    step: str
+    key: str | None
+    channel: str | None
+    message_class: str
+    at: int
+    expires: int | None
+    state: str = "ready"
+
+
+class Advanced(NamedTuple):
+    """The answer of `advance`: the contact's new state (a JSON-able dict), the one next moment at which it wants to be called (ms or
+    None), the decisions in order, effects for the outbox, and events for the log (those for the contact itself have already acted:
+    they are here to be kept)."""
+
+    state: dict[str, Any]
+    wake_at: int | None
+    decisions: list[Decision]
+    effects: list[Effect]
+    emits: list[Any]
