@@ -97,7 +97,8 @@ def report(results: dict) -> str:
     """The tables: cost and ratios, then loading, then what keeps Camp or a peer out."""
     sizes = list(results)
     names = list(next(iter(results.values())))
-    header = ["CPU µs per event"] + [f"{size:,} rules{part}" for size in sizes for part in ("", " ÷ limit", " ÷ Camp")]
+    header = ["CPU µs per event"] + [text for size in sizes for text in (f"{size:,} rules", "÷ limit", "÷ Camp")]
+    header.append("growth")
     rows, notes, loads = [], [], []
     for name in names:
         cells, load = [], []
@@ -107,12 +108,11 @@ def report(results: dict) -> str:
             load.append(figure(found["load"] * 1e3) if "load" in found else "–")
             if "missing" in found or found["check"] != "same":
                 notes.append(f"- {peer(name).NAME}, {size:,} rules: {found.get('missing') or found['check']}")
-        rows.append([peer(name).NAME, *cells])
+        rows.append([peer(name).NAME, *cells, _growth(results, name)])
         loads.append([peer(name).NAME, *load])
     if "camp" in names and all("missing" in results[size]["camp"] for size in sizes):
         notes = [note for note in notes if not note.startswith("- Camp,")] + [f"- camp: {results[sizes[0]]['camp']['missing']}"]
-    growth = _growth(results)
-    parts = [table(header, rows), growth, table(["CPU ms to load"] + [f"{size:,} rules" for size in sizes], loads)]
+    parts = [table(header, rows), _firings(results), table(["CPU ms to load"] + [f"{size:,} rules" for size in sizes], loads)]
     checked = "Firings: each line above gave the same multiset as the reference" + (", except:" if notes else ".")
     return "\n\n".join([*parts, "\n".join([checked, *notes])])
 
@@ -128,18 +128,18 @@ def _cells(found: dict, others: dict) -> list[str]:
     return [figure(found["us"]), *ratios]
 
 
-def _growth(results: dict) -> str:
-    """How firings and costs grow from the smallest to the largest rule set."""
+def _growth(results: dict, name: str) -> str:
+    """How a peer's cost grows from the smallest to the largest rule set."""
+    first, last = results[min(results)][name].get("us"), results[max(results)][name].get("us")
+    return f"{figure(last / first)}×" if first and last else "–"
+
+
+def _firings(results: dict) -> str:
+    """How the firings grow."""
     low, high = min(results), max(results)
     rates = {size: _firing_rate(results[size]) for size in results}
     text = "Firings per event: " + ", ".join(f"{rate:.3f} at {size:,} rules" for size, rate in rates.items())
-    text += f"; they grow {rates[high] / rates[low]:.0f}× from {low:,} to {high:,} rules. Cost grows: "
-    growths = []
-    for name in results[low]:
-        first, last = results[low][name].get("us"), results[high][name].get("us")
-        if first and last:
-            growths.append(f"{peer(name).NAME} {figure(last / first)}×")
-    return text + "; ".join(growths) + "."
+    return f"{text}; they grow {rates[high] / rates[low]:.0f}× from {low:,} to {high:,} rules."
 
 
 def _firing_rate(best: dict) -> float:

@@ -1,4 +1,5 @@
-"""What the first-party transports share: files written once for each effect, payloads as JSON, ids derived from the effect's key.
+"""What the first-party transports share: files written once for each effect, payloads as JSON, ids derived from the effect's
+key.
 
 Only imported when something is handed over. Imports nothing of Camp but the public seam.
 """
@@ -18,8 +19,8 @@ from typing import Any
 
 from rules_engine.plugin import Call, Outcome
 
-
 # ---------------------------------------------------------------- names
+
 
 def effect_id(call: Call) -> str:
     """The effect's name for the world: the same for every attempt, and safe in any header or file name."""
@@ -38,6 +39,7 @@ def folder_of(call: Call) -> Path:
 
 
 # ---------------------------------------------------------------- JSON
+
 
 def to_json(value: Any) -> str:
     """One line of JSON. Dates are ISO 8601, durations seconds, what JSON does not know is text; never raises, never NaN."""
@@ -76,6 +78,7 @@ def instant(moment: datetime) -> str:
 
 
 # ---------------------------------------------------------------- files
+
 
 def write_once(folder: Path, name: str, data: bytes, sync: bool = True) -> bool:
     """Writes one file so that it is there whole or not at all, power cut included. False: it was there. Raises OSError."""
@@ -120,7 +123,8 @@ _seen: dict[str, tuple[int, int, set[bytes]]] = {}
 def append_once(file: Path, key: str, record: Mapping[str, Any], sync: bool = True) -> bool:
     """Appends {"key": key, **record} as one line, unless a line with that key is there (False). Raises OSError.
 
-    The file's lock keeps processes and threads apart. A line that a crash tore is no hand-over: it is cut off. A line is only read once.
+    The file's lock keeps processes and threads apart. A line that a crash tore is no hand-over: it is cut off. A line is only
+    read once.
     """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     line = to_json({"key": key, **record}).encode() + b"\n"
@@ -176,12 +180,12 @@ def _keys(name: str, descriptor: int) -> tuple[set[bytes], int]:
 
 def _mend(descriptor: int, offset: int, tail: bytes) -> bytes:
     """Ends a last line that is whole, and cuts one that is not."""
-    last = tail[tail.rfind(b"\n") + 1:]
+    last = tail[tail.rfind(b"\n") + 1 :]
     if _key(last) is not None:
         os.pwrite(descriptor, b"\n", offset + len(tail))
         return tail + b"\n"
     os.ftruncate(descriptor, offset + len(tail) - len(last))
-    return tail[:len(tail) - len(last)]
+    return tail[: len(tail) - len(last)]
 
 
 def _key(line: bytes) -> str | None:
@@ -197,13 +201,16 @@ def to_file(call: Call, channel: str, record: Mapping[str, Any]) -> Outcome:
     """The `folder` transport: one line in CHANNEL.jsonl. Idempotent by key, for ever."""
     file = folder_of(call) / f"{channel}.jsonl"
     try:
-        fresh = append_once(file, call.key, {"at": instant(call.at), "action": call.action, **record}, bool(call.settings.get("fsync", True)))
+        fresh = append_once(
+            file, call.key, {"at": instant(call.at), "action": call.action, **record}, bool(call.settings.get("fsync", True))
+        )
     except OSError as error:
         return Outcome("retry", f"{file.name} can't be written: {error.strerror or error}")
     return Outcome("accepted", f"written to {file.name}" if fresh else f"was already in {file.name}", effect_id(call))
 
 
 # ---------------------------------------------------------------- hand-over
+
 
 def deliver(call: Call, channel: str, record: Mapping[str, Any]) -> Outcome:
     """Hands one record to the transport of the settings: "folder" or "webhook"."""
@@ -237,12 +244,24 @@ def request(call: Call) -> Outcome:
         return Outcome("failed", problem)
     transport = call.settings.get("transport", "folder")
     if transport == "folder":
-        return to_file(call, "webhook", {"method": method, "url": url, "headers": headers, "body": body, "campaign": call.campaign,
-                                         "contact": call.contact.get("id")})
+        return to_file(
+            call,
+            "webhook",
+            {
+                "method": method,
+                "url": url,
+                "headers": headers,
+                "body": body,
+                "campaign": call.campaign,
+                "contact": call.contact.get("id"),
+            },
+        )
     if transport != "http":
         return Outcome("failed", f"the setting transport = {transport!r} is unknown; known are folder and http")
     data = None if body is None else to_json(body).encode()
-    return _http.hand_over(call, method, url, {name: str(value) for name, value in headers.items()}, data, seconds(call.params.get("timeout")))
+    return _http.hand_over(
+        call, method, url, {name: str(value) for name, value in headers.items()}, data, seconds(call.params.get("timeout"))
+    )
 
 
 def seconds(value: Any) -> float | None:
@@ -253,6 +272,6 @@ def seconds(value: Any) -> float | None:
 
 
 def idempotency(settings: Mapping[str, Any]) -> str:
-    """"key" where a repeated key is harmless: into files, or to receivers that all are said to recognise it; else "none"."""
+    """Says "key" where a repeated key is harmless: into files, or to receivers that all are said to recognise it; else "none"."""
     recognises = settings.get("transport", "folder") == "folder" or settings.get("deduplicates") is True
     return "key" if recognises else "none"

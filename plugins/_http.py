@@ -9,17 +9,18 @@ Settings of a plugin that sends this way:
 What an answer means (PROMISES.md: `retry` only on proof that it was not accepted; what can't be told is `unknown`):
     2xx                          accepted; the status says it, whatever happens to the body afterwards
     408, 425, 429                retry (Retry-After honoured): the receiver says that it did not process the request
-    503 with Retry-After         retry: the receiver itself says "later". Without it, 503 may come from a proxy whose line to the receiver
-                                 broke after the request had been passed on: unknown
+    503 with Retry-After         retry: the receiver itself says "later". Without it, 503 may come from a proxy whose line
+                                 to the receiver broke after the request had been passed on: unknown
     other 4xx                    failed: refused, and would be refused again
-    301, 307, 308                failed: it is elsewhere; redirects are not followed, because the new address has not been judged
+    301, 307, 308                failed: it is elsewhere; redirects are not followed, as the new address has not been judged
     other 3xx                    unknown: 302 and 303 are what many receivers answer after they acted
-    other 5xx                    unknown: a 500 says that something broke, not that nothing was done; 502 and 504 come from proxies
+    other 5xx                    unknown: a 500 says that something broke, not that nothing was done; 502, 504: a proxy's word
     no address, no connection, TLS refused     retry: not a byte of the request has left
     anything after that          unknown: time-out, line dropped, nonsense in the answer
 Where `deduplicates` names the receiver, what would be unknown is retry: a repeat with the same key does no harm there.
 
-Seconds are the wall clock's in one place: webhook-timestamp must be the time of the attempt, else receivers refuse it as a replay.
+Seconds are the wall clock's in one place: webhook-timestamp must be the time of the attempt, else receivers refuse it as a
+replay.
 """
 
 from __future__ import annotations
@@ -42,21 +43,26 @@ from rules_engine.plugin import Call, Outcome
 METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
 MAX_SECONDS = 30.0
 MAX_REQUEST_BYTES = 1_000_000
-MAX_RESPONSE_BYTES = 65_536      # status line, headers and body together
+MAX_RESPONSE_BYTES = 65_536  # status line, headers and body together
 MAX_URL = 8_000
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _VALUE = re.compile(r"[\x20-\x7e\t]{0,4000}")
-_OURS = re.compile(r"host|content-length|transfer-encoding|connection|upgrade|te|trailer|expect|proxy-.*|idempotency-key|webhook-.*", re.I)
+_OURS = re.compile(
+    r"host|content-length|transfer-encoding|connection|upgrade|te|trailer|expect|proxy-.*|idempotency-key|webhook-.*", re.I
+)
 
-_REFUSED = [ipaddress.ip_network(text) for text in (
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
-    "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24",
-    "203.0.113.0/24", "224.0.0.0/3",
-    # Of IPv6 only 2000::/3 is in public use; what is outside (loopback, mapped ::ffff:0:0/96, NAT64 64:ff9b::/96, fc00::/7, fe80::/10 …)
-    # is refused whole, and inside it the tunnels (Teredo, 6to4) that carry an IPv4 address, ORCHID and documentation.
-    "::/3", "4000::/2", "8000::/1", "2001::/23", "2001:db8::/32", "2002::/16", "3ffe::/16", "3fff::/20",
-)]
+# Of IPv6 only 2000::/3 is in public use; what is outside (loopback, mapped ::ffff:0:0/96, NAT64 64:ff9b::/96, fc00::/7,
+# fe80::/10 …) is refused whole, and inside it the tunnels that carry an IPv4 address (Teredo, 6to4), ORCHID and documentation.
+_REFUSED = [
+    ipaddress.ip_network(text)
+    for text in """
+    0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
+    192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15
+    198.51.100.0/24 203.0.113.0/24 224.0.0.0/3
+    ::/3 4000::/2 8000::/1 2001::/23 2001:db8::/32 2002::/16 3ffe::/16 3fff::/20
+""".split()
+]
 
 Resolver = Callable[[str, int], Iterable[str]]
 
@@ -72,7 +78,8 @@ class Target(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came back; `status` 0 with `reason` if nothing did. sent: bytes of the request may have left. refused: by ourselves."""
+    """What came back; `status` 0 with `reason` if nothing did. sent: bytes of the request may have left. refused: by
+    ourselves."""
 
     status: int
     reason: str = ""
@@ -84,8 +91,10 @@ class Answer(NamedTuple):
 
 # ---------------------------------------------------------------- judging
 
+
 def refused(address: str) -> str:
-    """Why this IP address must not be called, or "". Explicit ranges, because `is_global` passes NAT64 and others by version of Python."""
+    """Why this IP address must not be called, or "". Explicit ranges, because `is_global` passes NAT64 and others by version
+    of Python."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -152,8 +161,16 @@ def problem_of(method: str, url: Any, headers: Any) -> str:
 
 # ---------------------------------------------------------------- hand-over
 
-def hand_over(call: Call, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout: float | None = None,
-              resolve: Resolver = system_resolver) -> Outcome:
+
+def hand_over(
+    call: Call,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    timeout: float | None = None,
+    resolve: Resolver = system_resolver,
+) -> Outcome:
     """Sends one request and says what is known of it. Never raises for what the network or the receiver does."""
     from rules_engine_plugins._handover import effect_id, seconds
 
@@ -172,8 +189,15 @@ def hand_over(call: Call, method: str, url: str, headers: Mapping[str, str], bod
 
 def _headers(call: Call, target: Target, name: str, body: bytes | None) -> dict[str, str]:
     stamp = str(int(time.time()))
-    headers = {"Host": target.header, "User-Agent": "Camp/1", "Accept": "application/json", "Connection": "close",
-               "Idempotency-Key": name, "webhook-id": name, "webhook-timestamp": stamp}
+    headers = {
+        "Host": target.header,
+        "User-Agent": "Camp/1",
+        "Accept": "application/json",
+        "Connection": "close",
+        "Idempotency-Key": name,
+        "webhook-id": name,
+        "webhook-timestamp": stamp,
+    }
     if body is not None:
         headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
     secret = call.settings.get("secret")
@@ -229,12 +253,20 @@ def _provider_id(body: bytes) -> str:
 
 # ---------------------------------------------------------------- the network
 
+
 class Refusal(Exception):
     """The address may not be called; the text says why."""
 
 
-def exchange(target: Target, method: str, headers: Mapping[str, str], body: bytes | None, limit: float, allow_private: Any,
-             resolve: Resolver) -> Answer:
+def exchange(
+    target: Target,
+    method: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    limit: float,
+    allow_private: Any,
+    resolve: Resolver,
+) -> Answer:
     """One request and its answer within `limit` seconds. Never raises OSError or what http.client raises."""
     from http.client import HTTPConnection, HTTPException
 
@@ -301,7 +333,8 @@ def _left(deadline: float) -> float:
 
 
 class _Line:
-    """A socket as http.client uses it, with one deadline over all it does (a drip of bytes can't stretch it) and a cap on what it reads."""
+    """A socket as http.client uses it, with one deadline over all it does (a drip of bytes can't stretch it) and a cap on
+    what it reads."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self.sock, self.deadline = sock, deadline
@@ -333,7 +366,7 @@ class _Incoming(io.RawIOBase):
         if self._room <= 0:
             raise OSError("the answer is too long")
         self._sock.settimeout(_left(self._deadline))
-        count = self._sock.recv_into(memoryview(buffer)[:self._room])
+        count = self._sock.recv_into(memoryview(buffer)[: self._room])
         self._room -= count
         return count
 
@@ -344,7 +377,9 @@ def _answer(connection: Any) -> Answer:
         body = response.read(MAX_RESPONSE_BYTES)
     except Exception:  # the status line is the answer; its body only serves to name the record
         body = b""
-    return Answer(response.status, body=body, retry_after=retry_after(response.getheader("Retry-After"), response.getheader("Date")))
+    return Answer(
+        response.status, body=body, retry_after=retry_after(response.getheader("Retry-After"), response.getheader("Date"))
+    )
 
 
 def retry_after(value: str | None, now: str | None = None) -> float | None:

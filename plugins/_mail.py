@@ -1,4 +1,5 @@
-"""One e-mail from call to outcome: values, template, message, transport. `email.py` is its documentation and its only caller."""
+"""One e-mail from call to outcome: values, template, message, transport. `email.py` is its documentation and its only
+caller."""
 
 from __future__ import annotations
 
@@ -10,7 +11,6 @@ from typing import Any
 from urllib.parse import quote
 
 from rules_engine.plugin import Call, Outcome
-
 from rules_engine_plugins import _mime, _templates
 from rules_engine_plugins._handover import digest, effect_id, folder_of, write_once
 
@@ -56,16 +56,25 @@ def compose(call: Call) -> _mime.Built:
         text = _convert(html or "")
     if html is not None:
         html = _with_preheader(html, _text(call.params.get("preheader")) or rendered.preheader)
-    return _mime.build(_mime.Message(
-        _text(to), _text(sender), subject, text, html, call.at, effect_id(call),
-        reply_to=_text(call.params.get("reply_to") or call.settings.get("reply_to")) or None,
-        unsubscribe=unsubscribe if call.params.get("class", "marketing") == "marketing" else None,
-        attachments=_attachments(call),
-    ))
+    return _mime.build(
+        _mime.Message(
+            _text(to),
+            _text(sender),
+            subject,
+            text,
+            html,
+            call.at,
+            effect_id(call),
+            reply_to=_text(call.params.get("reply_to") or call.settings.get("reply_to")) or None,
+            unsubscribe=unsubscribe if call.params.get("class", "marketing") == "marketing" else None,
+            attachments=_attachments(call),
+        )
+    )
 
 
 def _values(call: Call, unsubscribe: str | None) -> dict[str, Any]:
-    """What a template may use. Camp's own names win over arguments of the same name, but for `event`, which the engine passes."""
+    """What a template may use. Camp's own names win over arguments of the same name, but for `event`, which the engine
+    passes."""
     values = {name: value for name, value in call.params.items() if name not in _OWN or name in ("subject", "preheader")}
     return values | {"contact": call.contact, "campaign": call.campaign, "unsubscribe_url": unsubscribe}
 
@@ -89,7 +98,9 @@ def _unsubscribe(call: Call) -> str | None:
 
 
 def _filled(pattern: str, values: Mapping[str, Any]) -> str:
-    return re.sub(r"\{(?:contact|template)\}", lambda match: quote(_text(values[match[0]]).encode("utf-8", "replace"), safe=""), pattern)
+    return re.sub(
+        r"\{(?:contact|template)\}", lambda match: quote(_text(values[match[0]]).encode("utf-8", "replace"), safe=""), pattern
+    )
 
 
 def _with_preheader(html: str, preheader: str | None) -> str:
@@ -98,7 +109,7 @@ def _with_preheader(html: str, preheader: str | None) -> str:
         return html
     line = f'<div style="display:none;max-height:0;overflow:hidden">{markup.escape(_mime.clean(preheader))}</div>'
     body = re.search(r"<body\b[^>]*>", html, re.IGNORECASE)
-    return html[:body.end()] + line + html[body.end():] if body else line + html
+    return html[: body.end()] + line + html[body.end() :] if body else line + html
 
 
 def _attachments(call: Call) -> tuple[_mime.Attachment, ...]:
@@ -122,7 +133,7 @@ def _read(root: Path, name: Any, room: int) -> bytes:
         if not path.is_relative_to(root) or not path.is_file():
             raise _mime.MailFault(f"there is no file {str(name)[:80]!r} below attachments/")
         with path.open("rb") as stream:
-            data = stream.read(room + 1)
+            data: bytes = stream.read(room + 1)
     except (OSError, TypeError, ValueError) as error:
         raise _mime.MailFault(f"the attachment {str(name)[:80]!r} can't be read: {type(error).__name__}") from error
     if len(data) > room:
@@ -131,15 +142,20 @@ def _read(root: Path, name: Any, room: int) -> bytes:
 
 
 def _type_of(name: str) -> str:
-    """By the ending, from Python's own table: the machine's may differ, and the same effect gives the same bytes. Text and messages go as
-    bytes, because only then nobody rewrites their lines."""
+    """By the ending, from Python's own table: the machine's may differ, and the same effect gives the same bytes. Text and
+    messages go as bytes, because only then nobody rewrites their lines."""
     import mimetypes
 
     kind = mimetypes.MimeTypes(filenames=()).guess_type(name)[0] or "application/octet-stream"
-    return kind if not kind.startswith(("text/", "message/", "multipart/")) or kind == "text/calendar" else "application/octet-stream"
+    return (
+        kind
+        if not kind.startswith(("text/", "message/", "multipart/")) or kind == "text/calendar"
+        else "application/octet-stream"
+    )
 
 
 # ---------------------------------------------------------------- the folder transport
+
 
 def _file_name(call: Call) -> str:
     return digest(call.key, call.contact.get("id", "")) + ".eml"

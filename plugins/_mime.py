@@ -1,19 +1,18 @@
 """Builds one e-mail as bytes, by hand, and checks it with the standard parser before it may leave.
 
-By hand, because every header is then encoded here and nothing reads what contact data put into it: Python's EmailMessage decodes
-`=?utf-8?q?x=0D=0ABcc:…?=` in a name and writes the line break out (3.11.7). And because the same effect gives the same bytes. Lines
-end with CRLF, all is 7-bit.
+By hand, because every header is then encoded here and nothing reads what contact data put into it: Python's EmailMessage
+decodes `=?utf-8?q?x=0D=0ABcc:…?=` in a name and writes the line break out (3.11.7). And because the same effect gives the
+same bytes. Lines end with CRLF, all is 7-bit.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 import unicodedata
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MAX_HEADER = 2_000  # characters of one header's text; more is data in the wrong place
 
@@ -37,12 +36,12 @@ class Message(NamedTuple):
     """What is to be said. Addresses are checked here; subject and names are free text and are encoded."""
 
     to: str
-    sender: str            # "Name <a@b>" or "a@b"
+    sender: str  # "Name <a@b>" or "a@b"
     subject: str
     text: str
     html: str | None
     at: datetime
-    id: str                # left side of the Message-ID, [0-9a-z_]
+    id: str  # left side of the Message-ID, [0-9a-z_]
     reply_to: str | None = None
     unsubscribe: str | None = None
     attachments: tuple[Attachment, ...] = ()
@@ -50,18 +49,20 @@ class Message(NamedTuple):
 
 class Built(NamedTuple):
     data: bytes
-    sender: str            # bare address, for the envelope
+    sender: str  # bare address, for the envelope
     to: str
     message_id: str
 
 
 # ---------------------------------------------------------------- text
 
-def clean(text: str) -> str:
-    """One line for a header: control characters, line and paragraph separators and lone surrogates become blanks, runs of blanks one.
 
-    `=?`, the beginning of an encoded word, is parted: it would be harmless here, where it is encoded once more, but not in the hands of a
-    program that decodes this header and writes it again.
+def clean(text: str) -> str:
+    """One line for a header: control characters, line and paragraph separators and lone surrogates become blanks, runs of
+    blanks one.
+
+    `=?`, the beginning of an encoded word, is parted: it would be harmless here, where it is encoded once more, but not in
+    the hands of a program that decodes this header and writes it again.
     """
     if not (text.isascii() and text.isprintable()):
         text = "".join(" " if unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs") else char for char in text)
@@ -142,6 +143,7 @@ def date(moment: datetime) -> str:
 
 # ---------------------------------------------------------------- building
 
+
 def build(message: Message) -> Built:
     """The message as bytes, parsed again and compared. Raises MailFault."""
     name, sender = mailbox(message.sender)
@@ -149,8 +151,13 @@ def build(message: Message) -> Built:
     if not subject:
         raise MailFault("the message has no subject")
     message_id = f"<{message.id}@{sender.rpartition('@')[2]}>"
-    headers = [("Date", date(message.at)), ("From", _phrase(name, sender)), ("To", to), ("Subject", encode(subject)),
-               ("Message-ID", message_id)]
+    headers = [
+        ("Date", date(message.at)),
+        ("From", _phrase(name, sender)),
+        ("To", to),
+        ("Subject", encode(subject)),
+        ("Message-ID", message_id),
+    ]
     if message.reply_to:
         headers.append(("Reply-To", address(message.reply_to)))
     if message.unsubscribe:
@@ -177,16 +184,19 @@ def _body(text: str, html: str | None, message: Message) -> tuple[list[tuple[str
     """(content headers, encoded body) of the whole message."""
     content, body = _part("text/plain", text)
     if html is not None:
-        content, body = _multipart("alternative", [(content, body), _part("text/html", html)], message)
+        content, body = _multipart("alternative", [(content, body), _part("text/html", html)])
     if message.attachments:
-        content, body = _multipart("mixed", [(content, body), *map(_file, message.attachments)], message)
+        content, body = _multipart("mixed", [(content, body), *map(_file, message.attachments)])
     return content, body
 
 
 def _part(kind: str, text: str) -> tuple[list[tuple[str, str]], str]:
     readable = text.isascii() and "=_" not in text and all(len(line) <= 900 for line in text.split("\n"))
     text = text.replace("\n", "\r\n")
-    headers = [("Content-Type", f"{kind}; charset=utf-8"), ("Content-Transfer-Encoding", "7bit" if readable else "quoted-printable")]
+    headers = [
+        ("Content-Type", f"{kind}; charset=utf-8"),
+        ("Content-Transfer-Encoding", "7bit" if readable else "quoted-printable"),
+    ]
     if not readable:  # quoted-printable writes = as =3D, so that no body can hold a boundary, which begins with =_
         text = binascii.b2a_qp(text.encode("utf-8", "replace"), istext=True).decode("ascii")
     return headers, text
@@ -194,15 +204,19 @@ def _part(kind: str, text: str) -> tuple[list[tuple[str, str]], str]:
 
 def _file(attachment: Attachment) -> tuple[list[tuple[str, str]], str]:
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", attachment.name)
-    quoted = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else
-                     "".join(f"%{octet:02X}" for octet in char.encode("utf-8", "replace")) for char in clean(attachment.name))
-    disposition = f'attachment; filename="{plain}"' + ("" if plain == quoted else f"; filename*=utf-8''{quoted}")
+    quoted = "".join(
+        char
+        if char.isascii() and (char.isalnum() or char in "._-")
+        else "".join(f"%{octet:02X}" for octet in char.encode("utf-8", "replace"))
+        for char in clean(attachment.name)
+    )
+    disposition = f'attachment; filename="{plain}"' if plain == quoted else f"attachment; filename*=utf-8''{quoted}"
     headers = [("Content-Type", attachment.type), ("Content-Transfer-Encoding", "base64"), ("Content-Disposition", disposition)]
     return headers, base64.encodebytes(attachment.data).decode("ascii").replace("\n", "\r\n")
 
 
-def _multipart(kind: str, parts: list, message: Message) -> tuple[list[tuple[str, str]], str]:
-    boundary = "=_" + hashlib.sha256(f"{message.id} {kind}".encode()).hexdigest()[:32]
+def _multipart(kind: str, parts: list[tuple[list[tuple[str, str]], str]]) -> tuple[list[tuple[str, str]], str]:
+    boundary = f"=_camp_{kind}"  # no encoded body has =_ in it (see _part), so it need not be random
     pieces = []
     for headers, body in parts:
         pieces.append(f"--{boundary}\r\n" + "".join(f"{key}: {value}\r\n" for key, value in headers) + "\r\n" + body + "\r\n")
@@ -211,9 +225,12 @@ def _multipart(kind: str, parts: list, message: Message) -> tuple[list[tuple[str
 
 # ---------------------------------------------------------------- comparing
 
-def _compare(data: bytes, headers: list[tuple[str, str]], said: tuple[str, str, str, str], parts: tuple[str, str | None],
-             message: Message) -> None:
-    """Parses the bytes as a receiver would. Anything but what was meant is a fault of ours or an attack: the message stays here."""
+
+def _compare(
+    data: bytes, headers: list[tuple[str, str]], said: tuple[str, str, str, str], parts: tuple[str, str | None], message: Message
+) -> None:
+    """Parses the bytes as a receiver would. Anything but what was meant is a fault of ours or an attack: the message stays
+    here."""
     from email import message_from_bytes
     from email.utils import getaddresses
 
@@ -226,7 +243,9 @@ def _compare(data: bytes, headers: list[tuple[str, str]], said: tuple[str, str, 
         and [address for _, address in getaddresses([parsed["To"]])] == [to]
         and [(_decoded(found), address) for found, address in getaddresses([parsed["From"]])] == [(name, sender)]
         and max(map(len, data.split(b"\r\n"))) <= 998
-        and b"\n" not in data.replace(b"\r\n", b"") and b"\r" not in data.replace(b"\r\n", b"") and b"\0" not in data
+        and b"\n" not in data.replace(b"\r\n", b"")
+        and b"\r" not in data.replace(b"\r\n", b"")
+        and b"\0" not in data
     )
     if not good or _leaves(parsed) != _meant(parts, message):
         raise MailFault("the message is not what it was meant to be when it is read again; it is not sent")
@@ -235,19 +254,27 @@ def _compare(data: bytes, headers: list[tuple[str, str]], said: tuple[str, str, 
 def _decoded(value: str) -> str:
     from email.header import decode_header
 
-    return "".join(chunk.decode(charset or "ascii") if isinstance(chunk, bytes) else chunk
-                   for chunk, charset in decode_header(re.sub(r"\r?\n", "", value)))
+    return "".join(
+        chunk.decode(charset or "ascii") if isinstance(chunk, bytes) else chunk
+        for chunk, charset in decode_header(re.sub(r"\r?\n", "", value))
+    )
 
 
-def _leaves(parsed) -> list[tuple[str, bytes]]:
+def _leaves(parsed: Any) -> list[tuple[str, bytes]]:
     leaves = []
     for part in parsed.walk():
         if part.defects:
             return []
         if not part.is_multipart():
             octets = part.get_payload(decode=True) or b""
-            leaves.append((part.get_content_type(), octets.replace(b"\r\n", b"\n") if part.get_content_maintype() == "text"
-                           and not part.get("Content-Disposition") else octets))
+            leaves.append(
+                (
+                    part.get_content_type(),
+                    octets.replace(b"\r\n", b"\n")
+                    if part.get_content_maintype() == "text" and not part.get("Content-Disposition")
+                    else octets,
+                )
+            )
     return leaves
 
 

@@ -1,7 +1,7 @@
 """Rendering of message templates: Jinja2 in a sandbox, from files below `templates/` only. `email.py` describes the files.
 
-Contact data is hostile and only ever a value; nothing of it is read as a template. Author's templates are bounded in what they print
-and in the numbers they give to repetition and padding.
+Contact data is hostile and only ever a value; nothing of it is read as a template. Author's templates are bounded in what
+they print and in the numbers they give to repetition and padding.
 """
 
 from __future__ import annotations
@@ -12,12 +12,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import BaseLoader, StrictUndefined, Template, TemplateError, TemplateNotFound, TemplateSyntaxError, UndefinedError, select_autoescape
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2 import (
+    BaseLoader,
+    StrictUndefined,
+    Template,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    UndefinedError,
+    select_autoescape,
+)
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_FILE_BYTES = 1_000_000
-MAX_RENDERED = 1_000_000   # characters of one part; rules_engine.limits.MAX_RENDERED_BYTES, which a plugin can't import
-MAX_WIDTH = 10_000         # padding, indentation, repetition
+MAX_RENDERED = 1_000_000  # characters of one part; rules_engine.limits.MAX_RENDERED_BYTES, which a plugin can't import
+MAX_WIDTH = 10_000  # padding, indentation, repetition
 
 _NAME = re.compile(r"(?=.{1,200}$)[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*(?:/[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*)*", re.ASCII)
 _HEADER = re.compile(r"(Subject|Preheader)[ \t]*:(.*)", re.IGNORECASE)
@@ -41,12 +51,13 @@ def render(folder: Path, name: str, values: Mapping[str, Any]) -> Rendered:
     """Renders NAME.txt and NAME.html with `values`. Raises TemplateFault."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise TemplateFault(f"{str(name)[:80]!r} is no name of a template")
+    environment = _environment(str(folder.resolve()))
     try:
-        return _render(_environment(str(folder.resolve())), name, {key: _facts(value) for key, value in values.items() if value is not None})
+        return _render(environment, name, {key: _facts(value) for key, value in values.items() if value is not None})
     except TemplateFault:
         raise
     except TemplateSyntaxError as error:
-        raise TemplateFault(f"{error.name or name}, line {error.lineno}: {error.message}") from error
+        raise TemplateFault(f"{_place(environment, error)}: {error.message}") from error
     except UndefinedError as error:
         raise TemplateFault(f"template {name!r}: {_missing(str(error))}") from error
     except (TemplateError, RecursionError, MemoryError) as error:
@@ -61,10 +72,11 @@ def _render(environment: _Environment, name: str, values: dict[str, Any]) -> Ren
     if not files:
         raise TemplateFault(f"there is no templates/{name}.txt and no templates/{name}.html")
     for file in files:
-        for key, value in environment.files.read(file)[0].items():
+        for key, value in environment.files.read(file).headers.items():
             headers.setdefault(key, value)
-    subject, preheader = (_print(environment.from_string(headers[key]), values) if headers.get(key) else None
-                          for key in ("subject", "preheader"))
+    subject, preheader = (
+        _print(environment.header(headers[key]), values) if headers.get(key) else None for key in ("subject", "preheader")
+    )
     values = {"subject": subject, "preheader": preheader} | values
     parts = {file: _print(environment.get_template(file), values) for file in files}
     return Rendered(parts.get(name + ".txt"), parts.get(name + ".html"), subject, preheader)
@@ -81,6 +93,13 @@ def _print(template: Template, values: dict[str, Any]) -> str:
     return "".join(pieces)
 
 
+def _place(environment: _Environment, error: TemplateSyntaxError) -> str:
+    """File and line; Jinja counts from the body's first line, and a header's own template has no name."""
+    if not error.name:
+        return "the header block"
+    return f"{error.name}, line {error.lineno + environment.files.read(error.name).skipped}"
+
+
 def _missing(text: str) -> str:
     """Jinja's words for a missing value in ours."""
     match = re.search(r"Facts object' has no attribute '([^']*)'", text)
@@ -89,13 +108,17 @@ def _missing(text: str) -> str:
 
 # ---------------------------------------------------------------- values
 
-class Facts(dict):
-    """The contact or the event in a template: `contact.consent.email` finds the key `consent.email` or the nested one, and never a
-    method of dict (`event.items` is a field)."""
+
+class Facts(dict[str, Any]):
+    """The contact or the event in a template: `contact.consent.email` finds the key `consent.email` or the nested one, and
+    never a method of dict (`event.items` is a field)."""
 
 
 def _facts(value: Any) -> Any:
-    """A mapping with its dotted names unfolded and its missing values (None) left out, so that `default` works; others as they are."""
+    """A mapping with its dotted names unfolded and its missing values (None) left out, so that `default` works; others as
+    they are."""
+    if isinstance(value, (list, tuple)):
+        return [_facts(item) for item in value]
     if not isinstance(value, Mapping):
         return value
     facts = Facts()
@@ -125,13 +148,21 @@ def _show(value: Any) -> Any:
 
 # ---------------------------------------------------------------- the sandbox
 
+
 class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def __init__(self, files: _Files) -> None:
-        super().__init__(loader=files, undefined=StrictUndefined, finalize=_show, keep_trailing_newline=True, cache_size=200,
-                         autoescape=select_autoescape(("html",), default_for_string=False, default=False))
+        super().__init__(
+            loader=files,
+            undefined=StrictUndefined,
+            finalize=_show,
+            keep_trailing_newline=True,
+            cache_size=200,
+            autoescape=select_autoescape(("html",), default_for_string=False, default=False),
+        )
         self.files = files
+        self.header = lru_cache(maxsize=500)(self.from_string)  # a header's template, compiled once
         self.globals.pop("lipsum", None)  # both are random, and the same effect must render the same bytes
         self.filters.pop("random", None)
         for name in ("center", "indent", "wordwrap", "truncate", "batch", "slice"):
@@ -143,10 +174,14 @@ class _Environment(ImmutableSandboxedEnvironment):
             return obj[attribute]
         if isinstance(obj, Facts):
             return self.undefined(obj=obj, name=attribute)
+        if isinstance(obj, (str, bytes)) and attribute in _PADDING:
+            return self.unsafe_undefined(obj, attribute)
         return super().getattr(obj, attribute)
 
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        return not (isinstance(obj, (str, bytes)) and attr in _PADDING) and super().is_safe_attribute(obj, attr, value)
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(argument, str) and isinstance(obj, (Facts, str, bytes)):
+            return self.getattr(obj, argument)
+        return super().getitem(obj, argument)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic, without what makes a small text or number huge."""
@@ -169,6 +204,7 @@ def _small(value: Any, bound: float) -> bool:
 
 def _narrow(filter_: Callable[..., Any]) -> Callable[..., Any]:
     """The filter, refusing numbers that ask for megabytes of blanks. Keeps Jinja's marks (pass_environment)."""
+
     def bounded(*args: Any, **kwargs: Any) -> Any:
         if any(isinstance(value, int) and value > MAX_WIDTH for value in (*args[1:], *kwargs.values())):
             raise SecurityError(f"a width is above {MAX_WIDTH:,}")
@@ -194,27 +230,36 @@ def _no_wide(pattern: str) -> None:
 
 # ---------------------------------------------------------------- files
 
+
+class _File(NamedTuple):
+    """One template file without its header block, which had `skipped` lines."""
+
+    headers: dict[str, str]
+    body: str
+    skipped: int
+
+
 class _Files(BaseLoader):
     """Files below one folder, without their header blocks. A changed file is read again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._cache: dict[str, tuple[tuple[int, int], dict[str, str], str]] = {}
+        self._cache: dict[str, tuple[tuple[int, int], _File]] = {}
 
     def exists(self, file: str) -> bool:
         return (self.folder / file).is_file()
 
-    def read(self, file: str) -> tuple[dict[str, str], str]:
-        """(header block, body); the body keeps its line numbers. Raises TemplateNotFound, TemplateFault."""
+    def read(self, file: str) -> _File:
+        """Raises TemplateNotFound, TemplateFault."""
         mark = self._mark(file)
         known = self._cache.get(file)
         if known is None or known[0] != mark:
-            known = self._cache[file] = (mark, *split_header(self._load(file), file))
-        return known[1], known[2]
+            known = self._cache[file] = (mark, split_header(self._load(file), file))
+        return known[1]
 
     def get_source(self, environment: Any, template: str) -> tuple[str, str, Callable[[], bool]]:
         mark = self._mark(template)
-        return self.read(template)[1], template, lambda: self._mark(template) == mark
+        return self.read(template).body, template, lambda: self._mark(template) == mark
 
     def _mark(self, file: str) -> tuple[int, int]:
         try:
@@ -245,8 +290,9 @@ class _Files(BaseLoader):
             raise TemplateFault(f"{file!r} is not in UTF-8") from error
 
 
-def split_header(text: str, file: str = "") -> tuple[dict[str, str], str]:
-    """(headers by lower-case name, body) of one file. Raises TemplateFault for a block that does not end with an empty line."""
+def split_header(text: str, file: str = "") -> _File:
+    """The headers by lower-case name, and the body, of one file. Raises TemplateFault for a block that does not end with an
+    empty line."""
     headers: dict[str, str] = {}
     lines = text.split("\n")
     count = 0
@@ -259,10 +305,12 @@ def split_header(text: str, file: str = "") -> tuple[dict[str, str], str]:
             raise TemplateFault(f"{file}, line {count}: the header {match[1]} is given twice")
         headers[match[1].lower()] = match[2].strip()
     if not count:
-        return {}, text
+        return _File({}, text, 0)
     if count < len(lines) and lines[count].strip():
-        raise TemplateFault(f"{file}, line {count + 1}: the header block ends with an empty line; its headers are Subject and Preheader")
-    return headers, "\n".join(lines[count + 1:])
+        raise TemplateFault(
+            f"{file}, line {count + 1}: the header block ends with an empty line; its headers are Subject and Preheader"
+        )
+    return _File(headers, "\n".join(lines[count + 1 :]), count + 1)
 
 
 @lru_cache(maxsize=16)

@@ -6,8 +6,31 @@ import re
 from html.parser import HTMLParser
 
 _SILENT = frozenset({"script", "style", "head", "title", "template", "svg"})
-_BLOCKS = frozenset({"p", "div", "table", "tr", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "section", "article",
-                     "header", "footer", "hr", "pre", "center", "form"})
+_BLOCKS = frozenset(
+    {
+        "p",
+        "div",
+        "table",
+        "tr",
+        "ul",
+        "ol",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "blockquote",
+        "section",
+        "article",
+        "header",
+        "footer",
+        "hr",
+        "pre",
+        "center",
+        "form",
+    }
+)
 _APART = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "blockquote", "hr"})
 
 

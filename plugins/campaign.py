@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Change, Parameter, hookimpl
@@ -19,10 +19,24 @@ def leave(primary: Any, params: Mapping[str, Any]) -> tuple[Change, ...]:
 
 
 @hookimpl
-def register_actions():
+def register_actions() -> Iterator[Action]:
     campaign = Parameter("campaign", "campaign", required=True, help="The campaign's name.")
     reason = (Parameter("reason", "text", help="Why, for the contact's timeline."),)
-    yield Action("campaign.enter", "Start a campaign for the contact.", campaign, reason, changes=enter,
-                 writes=("campaign",), example='campaign.enter post_purchase, reason: "paid"')
-    yield Action("campaign.leave", "Take the contact out of a campaign.", campaign, reason, changes=leave,
-                 writes=("campaign",), example='campaign.leave nurture, reason: "handed to sales"')
+    yield Action(
+        "campaign.enter",
+        "Start a campaign for the contact.",
+        campaign,
+        reason,
+        changes=enter,
+        writes=("campaign",),
+        example='campaign.enter post_purchase, reason: "paid"',
+    )
+    yield Action(
+        "campaign.leave",
+        "Take the contact out of a campaign.",
+        campaign,
+        reason,
+        changes=leave,
+        writes=("campaign",),
+        example='campaign.leave nurture, reason: "handed to sales"',
+    )

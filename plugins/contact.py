@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Change, EventType, hookimpl
@@ -14,13 +14,17 @@ def set_attributes(primary: Any, params: Mapping[str, Any]) -> tuple[Change, ...
 
 
 @hookimpl
-def register_actions():
+def register_actions() -> Iterator[Action]:
     yield Action(
-        "contact.set", "Set attributes of the contact.", extra="attribute", changes=set_attributes,
-        writes=("contact.{key}",), example='contact.set plan: "paid", trial_ends_at: 2026-12-01',
+        "contact.set",
+        "Set attributes of the contact.",
+        extra="attribute",
+        changes=set_attributes,
+        writes=("contact.{key}",),
+        example='contact.set plan: "paid", trial_ends_at: 2026-12-01',
     )
 
 
 @hookimpl
-def register_events():
+def register_events() -> Iterator[EventType]:
     yield EventType("contact.created", "A contact was added to Camp.", {"source": "text"})

@@ -1,17 +1,18 @@
 """`crm.push`: hand the contact to a CRM or another system of record, to a JSON Lines file or by webhook.
 
-Settings (`[crm]` of camp.toml): transport = "folder" (default, writes `outbox/crm.jsonl`; folder, fsync) | "webhook" (url, secret, token,
-timeout, allow_private, deduplicates: see `_http.py`); contact_fields = ["id", "email", …]: the contact's attributes that go along.
+Settings (`[crm]` of camp.toml): transport = "folder" (default, writes `outbox/crm.jsonl`; folder, fsync) | "webhook" (url,
+secret, token, timeout, allow_private, deduplicates: see `_http.py`); contact_fields = ["id", "email", …]: the contact's
+attributes that go along.
 
 The webhook transport POSTs JSON in the shape of Standard Webhooks, signed if there is a secret:
-    {"type": "crm.push", "id": "msg_…", "timestamp": "…", "data": {"object": "lead", "owner": "round-robin", "fields": {"score": 85},
-     "contact": {"id": "ana", "email": "ana@example.com"}, "campaign": "becomes_mql"}}
+    {"type": "crm.push", "id": "msg_…", "timestamp": "…", "data": {"object": "lead", "owner": "round-robin",
+     "fields": {"score": 85}, "contact": {"id": "ana", "email": "ana@example.com"}, "campaign": "becomes_mql"}}
 Any 2xx means accepted; a JSON answer {"id": "…"} names the record there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Call, Outcome, Parameter, hookimpl
@@ -25,24 +26,36 @@ def push(call: Call) -> Outcome:
     names = wanted if isinstance(wanted, (list, tuple)) else CONTACT_FIELDS
     from rules_engine_plugins import _handover
 
-    return _handover.deliver(call, "crm", {
-        "object": call.primary, "owner": call.params.get("owner"),
-        "fields": {name: value for name, value in call.params.items() if name != "owner"},
-        "contact": {name: call.contact[name] for name in names if name in call.contact}, "campaign": call.campaign,
-    })
+    return _handover.deliver(
+        call,
+        "crm",
+        {
+            "object": call.primary,
+            "owner": call.params.get("owner"),
+            "fields": {name: value for name, value in call.params.items() if name != "owner"},
+            "contact": {name: call.contact[name] for name in names if name in call.contact},
+            "campaign": call.campaign,
+        },
+    )
 
 
 def idempotency(settings: Mapping[str, Any]) -> str:
-    """"key" where these settings make a repeated key harmless, else "none"."""
+    """Says "key" where these settings make a repeated key harmless, else "none"."""
     from rules_engine_plugins import _handover
 
     return _handover.idempotency(settings)
 
 
 @hookimpl
-def register_actions():
+def register_actions() -> Iterator[Action]:
     yield Action(
-        "crm.push", "Push the contact to the CRM as an object such as a lead.", Parameter("object", "name", required=True),
+        "crm.push",
+        "Push the contact to the CRM as an object such as a lead.",
+        Parameter("object", "name", required=True),
         (Parameter("owner", "text", help="Who gets it there."),),
-        extra="any", channel="crm", perform=push, timeout=35.0, example='crm.push lead, owner: "round-robin", score: contact.points',
+        extra="any",
+        channel="crm",
+        perform=push,
+        timeout=35.0,
+        example='crm.push lead, owner: "round-robin", score: contact.points',
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Change, Parameter, hookimpl
@@ -15,9 +15,14 @@ def emit(primary: Any, params: Mapping[str, Any]) -> tuple[Change, ...]:
 
 
 @hookimpl
-def register_actions():
+def register_actions() -> Iterator[Action]:
     yield Action(
-        "event.emit", "Raise an event for this contact.", Parameter("event", "event", required=True, help="The event's name."),
+        "event.emit",
+        "Raise an event for this contact.",
+        Parameter("event", "event", required=True, help="The event's name."),
         (Parameter("subject", "text", help="What stands after the event's name in a condition."),),
-        extra="event", changes=emit, writes=("event.{primary}",), example="event.emit lead.qualified, score: contact.points",
+        extra="event",
+        changes=emit,
+        writes=("event.{primary}",),
+        example="event.emit lead.qualified, score: contact.points",
     )

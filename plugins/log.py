@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Change, Parameter, hookimpl
@@ -14,6 +14,11 @@ def write(primary: Any, params: Mapping[str, Any]) -> tuple[Change, ...]:
 
 
 @hookimpl
-def register_actions():
-    yield Action("log.write", "Write a line into the contact's timeline.", Parameter("text", "text", required=True), changes=write,
-                 example='log.write "reached the pricing page"')
+def register_actions() -> Iterator[Action]:
+    yield Action(
+        "log.write",
+        "Write a line into the contact's timeline.",
+        Parameter("text", "text", required=True),
+        changes=write,
+        example='log.write "reached the pricing page"',
+    )

@@ -6,7 +6,7 @@ Without `group` the attribute is `points`; with `group: sales` it is `points.sal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Change, Parameter, hookimpl
@@ -39,9 +39,23 @@ def subtract(primary: Any, params: Mapping[str, Any]) -> tuple[Change, ...]:
 
 
 @hookimpl
-def register_actions():
+def register_actions() -> Iterator[Action]:
     number = Parameter("points", "number", required=True, help="How many.")
-    yield Action("points.add", "Add points to the contact.", number, PARAMETERS, changes=add,
-                 writes=("contact.points",), example='points.add 5, reason: "signed up"')
-    yield Action("points.subtract", "Take points from the contact.", number, PARAMETERS, changes=subtract,
-                 writes=("contact.points",), example="points.subtract 10")
+    yield Action(
+        "points.add",
+        "Add points to the contact.",
+        number,
+        PARAMETERS,
+        changes=add,
+        writes=("contact.points",),
+        example='points.add 5, reason: "signed up"',
+    )
+    yield Action(
+        "points.subtract",
+        "Take points from the contact.",
+        number,
+        PARAMETERS,
+        changes=subtract,
+        writes=("contact.points",),
+        example="points.subtract 10",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Change, Parameter, hookimpl
@@ -19,9 +19,21 @@ def remove(primary: Any, params: Mapping[str, Any]) -> tuple[Change, ...]:
 
 
 @hookimpl
-def register_actions():
+def register_actions() -> Iterator[Action]:
     segment = Parameter("segment", "segment", required=True, help="The segment's name.")
-    yield Action("segment.add", "Put the contact into a segment.", segment, changes=add,
-                 writes=("segment.{primary}",), example="segment.add vip")
-    yield Action("segment.remove", "Take the contact out of a segment.", segment, changes=remove,
-                 writes=("segment.{primary}",), example="segment.remove vip")
+    yield Action(
+        "segment.add",
+        "Put the contact into a segment.",
+        segment,
+        changes=add,
+        writes=("segment.{primary}",),
+        example="segment.add vip",
+    )
+    yield Action(
+        "segment.remove",
+        "Take the contact out of a segment.",
+        segment,
+        changes=remove,
+        writes=("segment.{primary}",),
+        example="segment.remove vip",
+    )

@@ -3,13 +3,13 @@
 Sends JSON with the headers of Standard Webhooks (webhook-id, webhook-timestamp and, when the setting `secret` is there,
 webhook-signature) and Idempotency-Key; both ids are derived from the effect's key and the same for every attempt.
 
-Settings (`[webhook]` of camp.toml): transport = "folder" (default: writes `outbox/webhook.jsonl`, nothing leaves; folder, fsync) | "http";
-secret, timeout, allow_private, deduplicates: see `_http.py`, which also says which answer means what, and why.
+Settings (`[webhook]` of camp.toml): transport = "folder" (default: writes `outbox/webhook.jsonl`, nothing leaves; folder,
+fsync) | "http"; secret, timeout, allow_private, deduplicates: see `_http.py`, which also says which answer means what, and why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Call, Outcome, Parameter, hookimpl
@@ -25,19 +25,26 @@ def post(call: Call) -> Outcome:
 
 
 def idempotency(settings: Mapping[str, Any]) -> str:
-    """"key" where these settings make a repeated key harmless, else "none"."""
+    """Says "key" where these settings make a repeated key harmless, else "none"."""
     from rules_engine_plugins import _handover
 
     return _handover.idempotency(settings)
 
 
 @hookimpl
-def register_actions():
+def register_actions() -> Iterator[Action]:
     yield Action(
-        "webhook.post", "Call a URL with JSON.", Parameter("url", "url", required=True),
-        (Parameter("body", "map", help="What to send, as JSON."), Parameter("headers", "map", help="Further headers."),
-         Parameter("method", "choice", default="POST", choices=METHODS),
-         Parameter("timeout", "duration", help="How long the whole call may take; at most 30 seconds.")),
-        channel="webhook", perform=post, timeout=35.0,
+        "webhook.post",
+        "Call a URL with JSON.",
+        Parameter("url", "url", required=True),
+        (
+            Parameter("body", "map", help="What to send, as JSON."),
+            Parameter("headers", "map", help="Further headers."),
+            Parameter("method", "choice", default="POST", choices=METHODS),
+            Parameter("timeout", "duration", help="How long the whole call may take; at most 30 seconds."),
+        ),
+        channel="webhook",
+        perform=post,
+        timeout=35.0,
         example='webhook.post "https://hooks.example.com/cart", body: {cart: event.cart_id}',
     )

@@ -109,6 +109,21 @@ class Action:
     example: str = ""
 
 
+MESSAGE_PARAMETERS = (
+    Parameter("class", "choice", choices=("marketing", "transactional", "internal"), help="transactional: exempt from caps and quiet hours."),
+    Parameter("ignore_quiet", "boolean", help="yes: this message may leave in quiet hours."),
+    Parameter("ignore_limit", "boolean", help="yes: this message may leave though a LIMIT is reached."),
+    Parameter("expires_after", "duration", help="Not sent when it is later than this."),
+    Parameter("priority", "number", help="Goes before messages of the same moment with a lower one."),
+)
+"""What every message action (one with a channel) takes besides its own parameters: how it is sent, not what it says. The engine reads
+them; the plugin never sees them."""
+
+MESSAGE_OUTCOMES = ("sent", "capped", "quiet", "window", "suppressed", "no_address", "held_out", "expired", "late", "blocked", "held", "failed",
+                    "unknown")
+"""What becomes of a message. Each is an event `CHANNEL.OUTCOME` that conditions can ask about (`DID email.capped "offer"`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class EventType:
     """One kind of event that a plugin brings. `fields` maps field names to value types. `subject` says in words what the text

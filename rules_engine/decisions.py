@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rules_engine.actions import MESSAGE_OUTCOMES
+
 KINDS = ("enter", "action", "skip", "wait", "exit", "goal", "complete")
-OUTCOMES = ("sent", "done", "capped", "quiet", "window", "suppressed", "no_address", "held_out", "expired", "late", "blocked", "failed",
-            "unknown", "held")
+OUTCOMES = ("done", *MESSAGE_OUTCOMES)
 
 
 class Decision(NamedTuple):
@@ -52,15 +53,3 @@ class Effect(NamedTuple):
     at: int
     expires: int | None
     state: str = "ready"
-
-
-class Advanced(NamedTuple):
-    """The answer of `advance`: the contact's new state (a JSON-able dict), the one next moment at which it wants to be called (ms or
-    None), the decisions in order, effects for the outbox, and events for the log (those for the contact itself have already acted:
-    they are here to be kept)."""
-
-    state: dict[str, Any]
-    wake_at: int | None
-    decisions: list[Decision]
-    effects: list[Effect]
-    emits: list[Any]

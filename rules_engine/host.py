@@ -35,8 +35,10 @@ EVENT_OPS = ("set", "set_if", "add", "segment_add", "segment_remove", "tag_add",
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _PATH = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
-_WRITES = re.compile(r"contact\.(\{key\}|[a-z][a-z0-9_.]*)|segment\.(\{primary\}|[a-z][a-z0-9_]*)"
-                     r"|event\.(\{primary\}|[a-z][a-z0-9_.]*)|tag|campaign")
+_WRITES = re.compile(
+    r"contact\.(\{key\}|[a-z][a-z0-9_.]*)|segment\.(\{primary\}|[a-z][a-z0-9_]*)"
+    r"|event\.(\{primary\}|[a-z][a-z0-9_.]*)|tag|campaign"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Host:
     problems: tuple[PluginProblem, ...] = ()
 
     def why_missing(self, name: str) -> PluginProblem | None:
-        """The problem that explains why `name` is not there: it was lost by name, or its namespace is a failed plugin's name."""
+        """The problem that explains why `name` is not there: it was lost by name, or its namespace is a failed plugin's
+        name."""
         if name in self.providers:
             return None
         for problem in self.problems:
@@ -99,6 +102,7 @@ class _Fault(Exception):
 
 
 # ---------------------------------------------------------------- loading
+
 
 def load(project_settings: Mapping[str, Any] | None = None, entry_points: Iterable[Any] | None = None) -> Host:
     """Loads every plugin that is installed and not switched off. Never raises because of a plugin.
@@ -141,7 +145,7 @@ def _dist(point: Any) -> str:
     return dist if isinstance(dist, str) else str(getattr(dist, "name", "") or "")
 
 
-def _register(manager: pluggy.PluginManager, source: Any) -> list[Any]:
+def _register(manager: pluggy.PluginManager, source: Any) -> list[tuple[str, type, Any]]:
     """Imports one plugin and returns its records in the order given. Raises _Fault; the manager is then as it was before."""
     with _StdoutToStderr():
         try:
@@ -169,8 +173,10 @@ def _check_api(plugin: Any) -> None:
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
         raise _Fault(f"its CAMP_API must be a whole number from 1, not {_short(wanted)}")
     if wanted > API_VERSION:
-        raise _Fault(f"it needs version {wanted} of the plugin API and this Camp has version {API_VERSION}: upgrade Camp, "
-                     "or install an older version of the plugin")
+        raise _Fault(
+            f"it needs version {wanted} of the plugin API and this Camp has version {API_VERSION}: upgrade Camp, "
+            "or install an older version of the plugin"
+        )
 
 
 def _hook_in(manager: pluggy.PluginManager, plugin: Any, source: Any) -> None:
@@ -225,10 +231,11 @@ def _forgotten(plugin: Any) -> str:
     return "it has no function register_actions or register_events with the decorator @hookimpl"
 
 
-def _collect(manager: pluggy.PluginManager, plugin: Any) -> list[Any]:
+def _collect(manager: pluggy.PluginManager, plugin: Any) -> list[tuple[str, type, Any]]:
     """All records of one plugin: its actions, then its events. Raises _Fault with the names seen so far."""
-    records: list[Any] = []
-    for hook, kind in (("register_actions", Action), ("register_events", EventType)):
+    records: list[tuple[str, type, Any]] = []
+    kinds: tuple[tuple[str, type], ...] = (("register_actions", Action), ("register_events", EventType))
+    for hook, kind in kinds:
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             if implementation.plugin is not plugin:
                 continue
@@ -246,7 +253,7 @@ def _collect(manager: pluggy.PluginManager, plugin: Any) -> list[Any]:
     return records
 
 
-def _names(records: list[Any]) -> tuple[str, ...]:
+def _names(records: list[tuple[str, type, Any]]) -> tuple[str, ...]:
     names = (getattr(record, "name", None) for _, kind, record in records if isinstance(record, kind))
     return tuple(sorted({name for name in names if isinstance(name, str)}))
 
@@ -254,7 +261,7 @@ def _names(records: list[Any]) -> tuple[str, ...]:
 def _take(host: Host, plugin: str, item: tuple[str, type, Any], problems: list[PluginProblem]) -> None:
     """Puts one record into the host, or a problem into `problems`."""
     hook, kind, record = item
-    if not isinstance(record, kind):
+    if not isinstance(record, (Action, EventType)) or not isinstance(record, kind):
         problems.append(PluginProblem(plugin, f"its {hook} gives {_short(record)}, which is no {kind.__name__}"))
         return
     try:
@@ -269,18 +276,22 @@ def _take(host: Host, plugin: str, item: tuple[str, type, Any], problems: list[P
     elif name in host.providers:
         problems.append(PluginProblem(plugin, _clash(plugin, host.providers[name], what, name), lost))
     else:
-        (host.actions if kind is Action else host.events)[name] = record
+        table: dict[str, Any] = host.actions if kind is Action else host.events
+        table[name] = record
         host.providers[name] = plugin
 
 
 def _clash(plugin: str, owner: str, what: str, name: str) -> str:
     if owner == plugin:
         return f"it gives the name {name!r} twice; the first is used"
-    return (f"its {what} {name!r} is already provided by the plugin {owner!r}, which keeps it; to use the one of {plugin!r}, put "
-            f'disabled = ["{owner}"] under [plugins] in camp.toml')
+    return (
+        f"its {what} {name!r} is already provided by the plugin {owner!r}, which keeps it; to use the one of {plugin!r}, put "
+        f'disabled = ["{owner}"] under [plugins] in camp.toml'
+    )
 
 
 # ---------------------------------------------------------------- what a valid record is
+
 
 def check_action(action: Action) -> str:
     """Why this record can't be used, or "" if it can."""
@@ -425,6 +436,7 @@ def _is_number(value: Any) -> bool:
 
 # ---------------------------------------------------------------- words and output
 
+
 def _short(value: Any) -> str:
     """A value as a few characters for a message; never raises, whatever its __repr__ does."""
     try:
@@ -457,12 +469,13 @@ class _StdoutToStderr:
 
 # ---------------------------------------------------------------- finding
 
+
 def installed(path: Iterable[str] | None = None) -> list[Any]:
     """The entry points of GROUP on `path` (default sys.path), unsorted.
 
-    `importlib.metadata` costs about 25 ms to import (it needs email, csv, zipfile) and a parse of every distribution: too much for a
-    `camp check` of one file. The files are plain, so folders are read directly, in about 1 ms. Where the path holds something
-    that only importlib.metadata understands (a zip file, a finder of its own), it is asked instead.
+    `importlib.metadata` costs about 25 ms to import (it needs email, csv, zipfile) and a parse of every distribution: too
+    much for a `camp check` of one file. The files are plain, so folders are read directly, in about 1 ms. Where the path
+    holds something that only importlib.metadata understands (a zip file, a finder of its own), it is asked instead.
     """
     folders = [entry or os.getcwd() for entry in (sys.path if path is None else path)]
     if path is None and _needs_metadata(folders):
@@ -487,7 +500,8 @@ def _needs_metadata(folders: list[str]) -> bool:
 
 
 def _metadata_files(folder: str) -> Iterator[tuple[str, str]]:
-    """(normalised distribution, path of its entry_points.txt) for each distribution in a folder, sorted; the file may be absent."""
+    """(normalised distribution, path of its entry_points.txt) for each distribution in a folder, sorted; the file may be
+    absent."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
@@ -495,7 +509,7 @@ def _metadata_files(folder: str) -> Iterator[tuple[str, str]]:
     for name in names:
         stem, suffix = os.path.splitext(name)
         if suffix in (".dist-info", ".egg-info"):
-            yield re.sub(r"[-_.]+", "_", stem.split("-")[0]).lower(), os.path.join(folder, name, "entry_points.txt")
+            yield re.sub(r"[-_.]+", "_", re.split(r"-(?=[0-9])", stem)[0]).lower(), os.path.join(folder, name, "entry_points.txt")
 
 
 def _read(dist: str, file: str) -> Iterator[Source]:
@@ -511,4 +525,6 @@ def _read(dist: str, file: str) -> Iterator[Source]:
             inside = line == f"[{GROUP}]"
         elif inside and "=" in line and line[0] not in "#;":
             name, _, value = line.partition("=")
-            yield Source(name.strip(), value.partition("[")[0].strip(), dist)
+            source = Source(name.strip(), value.partition("[")[0].strip(), dist)
+            if source.name and source.value:
+                yield source

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rules_engine.actions import Action, EventType
+from rules_engine.actions import MESSAGE_OUTCOMES, Action, EventType
 from rules_engine.syntax import nodes as n
 
 CHANNELS = ("email", "sms", "push", "web")
@@ -49,7 +49,7 @@ class EventInfo:
 @dataclass(slots=True)
 class Model:
     """A project's meaning. `rulesets` are rules and campaigns in declaration order: file name, then place. Where a name is declared
-    twice the first one counts here, and `twice` has the pairs (later, first) for the checks."""
+    twice the first one counts here, and `twice` has the pairs (later, first) for the checks. `named` are the rulesets by name."""
 
     constants: dict[str, n.Const] = field(default_factory=dict)
     attributes: dict[str, AttributeInfo] = field(default_factory=dict)
@@ -58,6 +58,7 @@ class Model:
     segments: dict[str, n.SegmentDeclaration] = field(default_factory=dict)
     workspaces: list[n.Workspace] = field(default_factory=list)
     rulesets: list[n.Rule | n.Campaign] = field(default_factory=list)
+    named: dict[str, n.Rule | n.Campaign] = field(default_factory=dict)
     tests: list[n.Test] = field(default_factory=list)
     actions: Mapping[str, Action] = field(default_factory=dict)
     twice: list[tuple[n.Declaration, n.Declaration]] = field(default_factory=list)
@@ -85,11 +86,12 @@ class Model:
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What an expression may read besides contacts and constants: the events that `event.` can be, the names that WAIT … AS bound
-    (alias → event name), whether `start` and `key` mean something."""
+    (alias → event name), whether `start` and `key` mean something. `place` says in words what has no event or journey."""
 
     events: tuple[str, ...] = ()
     bindings: Mapping[str, str] = field(default_factory=dict)
     journey: bool = False
+    place: str = ""
 
 
 def build(files: Iterable[n.File], actions: Mapping[str, Action], events: Mapping[str, EventType]) -> Model:
@@ -99,6 +101,10 @@ def build(files: Iterable[n.File], actions: Mapping[str, Action], events: Mappin
         model.attributes[name] = AttributeInfo(name, type_)
     for name, event in events.items():
         model.events[name] = EventInfo(name, event.fields, event.subject, None, event)
+    for channel in {action.channel: None for action in actions.values() if action.channel}:
+        for outcome in MESSAGE_OUTCOMES:
+            name = f"{channel}.{outcome}"
+            model.events.setdefault(name, EventInfo(name, {}, "the message"))
     for file in sorted(files, key=lambda item: item.path):
         for item in file.items:
             _declare(model, item)
@@ -125,8 +131,8 @@ def _declare(model: Model, item: n.Declaration) -> None:
     elif isinstance(item, n.Workspace):
         model.workspaces.append(item)
     elif isinstance(item, n.Rule | n.Campaign):
-        first = next((other for other in model.rulesets if other.name == item.name), None)
-        if first is not None:
+        first = model.named.setdefault(item.name, item)
+        if first is not item:
             model.twice.append((item, first))
         else:
             model.rulesets.append(item)

@@ -1,8 +1,8 @@
 """What a message template needs: `read_template` tells the checker which values its placeholders ask for, and what is wrong.
 
 The files are those of the e-mail plugin: `templates/NAME.txt` and `templates/NAME.html`, Jinja2, with an optional header block
-(`Subject: …`, `Preheader: …`, then an empty line). The plugin renders them and may not import this module, so the little that both
-must agree on (header block, names, limits) stands in both; tests/plugins/test_templates_agree.py compares them.
+(`Subject: …`, `Preheader: …`, then an empty line). The plugin renders them and may not import this module, so the little that
+both must agree on (header block, names, limits) stands in both; tests/plugins/test_templates_agree.py compares them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ _HEADER = re.compile(r"(Subject|Preheader)[ \t]*:(.*)", re.IGNORECASE)
 class TemplateInfo(NamedTuple):
     """What is known of one template.
 
-    names: free placeholders that arguments of the action must fill. contact_fields, event_fields: attributes of the contact and fields
-    of the event, nested ones with dots (`consent.email`). optional: those of all three (`code`, `contact.first_name`, `event.total`) that
-    are guarded by `default` or `is defined` and may be missing. has_subject: a header block gives one. files: every file read, relative
-    to the folder. problems: (file, line from 1, one lower-case sentence).
+    names: free placeholders that arguments of the action must fill. contact_fields, event_fields: attributes of the contact
+    and fields of the event, nested ones with dots (`consent.email`). optional: those of all three (`code`,
+    `contact.first_name`, `event.total`) that are guarded by `default` or `is defined` and may be missing. has_subject: a
+    header block gives one. files: every file read, relative to the folder. problems: (file, line from 1, one lower-case
+    sentence).
     """
 
     exists: bool
@@ -73,7 +74,7 @@ def split_header(text: str) -> Parts:
     if count < len(lines) and lines[count].strip():
         problems.append((count + 1, "the header block ends with an empty line; its headers are Subject and Preheader"))
         return Parts(headers, "\n".join(lines[count:]), count + 1, tuple(problems))
-    return Parts(headers, "\n".join(lines[count + 1:]), count + 2, tuple(problems))
+    return Parts(headers, "\n".join(lines[count + 1 :]), count + 2, tuple(problems))
 
 
 def read_template(folder: Path, name: str) -> TemplateInfo:
@@ -93,12 +94,12 @@ class _Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = _environment()
-        self.free: dict[str, set[str]] = {}      # file -> its undeclared names
-        self.assigned: set[str] = set()          # names that some file sets; an included file may rely on them
+        self.free: dict[str, set[str]] = {}  # file -> its undeclared names
+        self.assigned: set[str] = set()  # names that some file sets; an included file may rely on them
         self.included: set[str] = set()
-        self.used: set[str] = set()              # "code", "contact.first_name", "event.total", unguarded
+        self.used: set[str] = set()  # "code", "contact.first_name", "event.total", unguarded
         self.guarded: set[str] = set()
-        self.defined: set[str] = set()           # asked for by `is defined`: guarded wherever it is used
+        self.defined: set[str] = set()  # asked for by `is defined`: guarded wherever it is used
         self.problems: list[tuple[str, int, str]] = []
         self.files: list[str] = []
         self.has_subject = False
@@ -112,8 +113,14 @@ class _Reader:
         optional = {path for path in paths if path in self.defined or path not in self.used}
         known = free | {path for path in paths if path.startswith(("contact.", "event."))}
         return TemplateInfo(
-            exists, frozenset(free), _below("contact.", paths), _below("event.", paths), tuple(self.files),
-            tuple(sorted(set(self.problems))), frozenset(optional & known), self.has_subject,
+            exists,
+            frozenset(free),
+            _below("contact.", paths),
+            _below("event.", paths),
+            tuple(self.files),
+            tuple(sorted(set(self.problems))),
+            frozenset(optional & known),
+            self.has_subject,
         )
 
     def read(self, file: str, line: int, asked_by: str) -> None:
@@ -147,7 +154,9 @@ class _Reader:
         self._uses(tree)
         for target, line in _references(tree):
             if target is None:
-                self.problems.append((file, line + first_line - 1, "the file to include must be named by a text, so that it can be checked"))
+                self.problems.append(
+                    (file, line + first_line - 1, "the file to include must be named by a text, so that it can be checked")
+                )
             else:
                 self.included.add(target)
                 self.read(target, line + first_line - 1, file)
@@ -158,8 +167,10 @@ class _Reader:
         for name in tree.find_all(nodes.Name):
             if name.ctx in ("store", "param"):
                 self.assigned.add(name.name)
-        for macro in tree.find_all((nodes.Macro, nodes.Import)):
-            self.assigned.add(getattr(macro, "target", None) or macro.name)
+        for macro in tree.find_all(nodes.Macro):
+            self.assigned.add(macro.name)
+        for module in tree.find_all(nodes.Import):
+            self.assigned.add(module.target)
         for imported in tree.find_all(nodes.FromImport):
             self.assigned.update(name if isinstance(name, str) else name[1] for name in imported.names)
         self._walk(tree, False)
@@ -206,7 +217,7 @@ def _path(node: Any) -> str:
 
 
 def _below(prefix: str, paths: set[str]) -> frozenset[str]:
-    return frozenset(path[len(prefix):] for path in paths if path.startswith(prefix))
+    return frozenset(path[len(prefix) :] for path in paths if path.startswith(prefix))
 
 
 def _references(tree: nodes.Template) -> Iterator[tuple[str | None, int]]:
@@ -214,8 +225,8 @@ def _references(tree: nodes.Template) -> Iterator[tuple[str | None, int]]:
     from jinja2 import nodes
 
     for node in tree.find_all((nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)):
-        target = node.template
-        values = target.value if isinstance(target, nodes.Const) else None
+        target: Any = getattr(node, "template", None)
+        values: Any = target.value if isinstance(target, nodes.Const) else None
         if isinstance(target, (nodes.List, nodes.Tuple)):
             values = [item.value if isinstance(item, nodes.Const) else None for item in target.items]
         for value in values if isinstance(values, (list, tuple)) else [values]:

@@ -1,0 +1,32 @@
+"""What Camp remembers: contacts' states, the event log, the decision journal, the outbox, program versions.
+
+Owns the port (`port.py`: nouns, verbs, errors) and its two implementations with one contract suite: `memory.py` and `sqlite.py`, the only
+SQL of Camp. May import facts, decisions, clock and limits; never the engine, a plugin or the terminal. `open_store` imports SQLite lazily.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rules_engine.store.port import StoreError
+
+if TYPE_CHECKING:
+    from rules_engine.clock import Clock
+    from rules_engine.store.port import Store
+
+__all__ = ["StoreError", "open_store"]
+
+
+def open_store(path: str | Path, clock: Clock | None = None, *, create: bool = True, readonly: bool = False) -> Store:
+    """Opens the SQLite database at `path` (":memory:" gives the in-memory twin). Raises StoreError.
+
+    create: make it if it is missing. readonly: for commands that only look; works while `camp run` is active.
+    """
+    if str(path) == ":memory:":
+        from rules_engine.store.memory import MemoryStore
+
+        return MemoryStore(clock)
+    from rules_engine.store.sqlite import SqliteStore
+
+    return SqliteStore(path, clock, create=create and not readonly, readonly=readonly)

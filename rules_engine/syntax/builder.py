@@ -6,13 +6,13 @@ Each method takes the children of one grammar rule: keyword tokens, nodes, `Part
 from __future__ import annotations
 
 import re
-import textwrap
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lark import Token, Transformer
 
 from rules_engine.diagnostics import Span
 from rules_engine.syntax import nodes as n
+from rules_engine.syntax.lexer import Token
 from rules_engine.syntax.nodes import replace
 
 _PLACEHOLDER = re.compile(r"\{\s*([^\W\d][\w.]*)\s*(?:\|([^{}]*))?\}")
@@ -21,6 +21,9 @@ _ESCAPED = {'"': '"', "\\": "\\", "n": "\n", "t": "\t", "{": "\x01", "}": "\x02"
 _COMPACT = re.compile(r"(\d+)([smhdw])")
 _COMPACT_UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week"}
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+_make = tuple.__new__   # half the time of a NamedTuple's own constructor
 
 
 class Part(NamedTuple):
@@ -36,6 +39,8 @@ def unquote(raw: str) -> str:
     if raw.startswith('"""'):
         text = raw[3:-3]
         if text.startswith("\n"):
+            import textwrap   # loaded for long texts only
+
             text = textwrap.dedent(text[1:])
     else:
         text = raw[1:-1]
@@ -84,37 +89,37 @@ def mentions_event(node: n.Node) -> bool:
     return any(isinstance(item, n.Name) and item.name.startswith("event.") for item in n.walk(node))
 
 
-class Builder(Transformer):
-    """One instance serves one parser; `path` and `offset` are set before each parse."""
+class Builder:
+    """One instance serves one parser; `path` is set before each parse. A method's name is its rule's in the grammar."""
 
     path = ""
-    offset = 0
 
     # ── places ──
 
-    def _span(self, children: list[Any]) -> Span:
-        start = end = None
-        for child in children:
-            if child is not None:
-                start = child.start_pos + self.offset if isinstance(child, Token) else child.span.start
-                break
-        for child in reversed(children):
-            if child is not None:
-                end = child.end_pos + self.offset if isinstance(child, Token) else child.span.end
-                break
-        return Span(self.path, start or 0, end or 0)
+    def _span(self, children: Sequence[Any]) -> Span:
+        """From the start of the first child to the end of the last."""
+        first = children[0]
+        if first is None:
+            first = next((child for child in children if child is not None), None)
+            if first is None:
+                return Span(self.path, 0, 0)
+        last = children[-1]
+        if last is None:
+            last = next(child for child in reversed(children) if child is not None)
+        return _make(Span, (self.path, first[2] if type(first) is Token else first.span[1],
+                            last[3] if type(last) is Token else last.span[2]))
 
     def _at(self, token: Token) -> Span:
-        return Span(self.path, token.start_pos + self.offset, token.end_pos + self.offset)
+        return _make(Span, (self.path, token[2], token[3]))
 
     def _string(self, token: Token | None) -> str | None:
-        return None if token is None else _plain(parse_text(token, self._at(token)))
+        return None if token is None else _plain(parse_text(token.text, self._at(token)))
 
     def _clock(self, token: Token) -> n.Node:
         return self.time([token]) if token.type == "TIME" else self.name([token])
 
     @staticmethod
-    def _find(children: list[Any], kind: str) -> Any:
+    def _find(children: Sequence[Any], kind: str) -> Any:
         """The value of the Part of that kind, or None."""
         for child in children:
             if type(child) is Part and child.kind == kind:
@@ -122,53 +127,53 @@ class Builder(Transformer):
         return None
 
     @staticmethod
-    def _has(children: list[Any], kind: str) -> bool:
+    def _has(children: Sequence[Any], kind: str) -> bool:
         return any(type(child) is Token and child.type == kind for child in children)
 
     @staticmethod
-    def _tokens(children: list[Any], kind: str) -> list[Token]:
+    def _tokens(children: Sequence[Any], kind: str) -> list[Token]:
         return [child for child in children if type(child) is Token and child.type == kind]
 
     @staticmethod
-    def _nodes(children: list[Any]) -> list[n.Node]:
+    def _nodes(children: Sequence[Any]) -> list[n.Node]:
         return [child for child in children if isinstance(child, n.Node)]
 
-    def _part(self, kind: str, children: list[Any], value: Any) -> Part:
-        return Part(kind, self._span(children), value)
+    def _part(self, kind: str, children: Sequence[Any], value: Any) -> Part:
+        return _make(Part, (kind, self._span(children), value))
 
     # ── values ──
 
     def number(self, c):
-        text = c[0].replace("_", "")
+        text = c[0].text.replace("_", "")
         return n.Literal("number", float(text) if "." in text else int(text), span=self._at(c[0]))
 
     def percent(self, c):
         return n.Literal("percent", _percent(c[0]), span=self._at(c[0]))
 
     def text(self, c):
-        return parse_text(c[0], self._at(c[0]))
+        return parse_text(c[0].text, self._at(c[0]))
 
     def date(self, c):
-        return n.Literal("date", str(c[0]), span=self._at(c[0]))
+        return n.Literal("date", c[0].text, span=self._at(c[0]))
 
     def datetime(self, c):
-        day, clock = re.split(r"[ \tT]+", c[0])
+        day, clock = re.split(r"[ \tT]+", c[0].text)
         return n.Literal("datetime", f"{day}T{clock.zfill(5)}", span=self._at(c[0]))
 
     def time(self, c):
-        hours, minutes = c[0].split(":")[:2]
+        hours, minutes = c[0].text.split(":")[:2]
         return n.Literal("time", int(hours) * 60 + int(minutes), span=self._at(c[0]))
 
     def boolean(self, c):
         return n.Literal("boolean", c[0].type == "YES", span=self._at(c[0]))
 
     def name(self, c):
-        return n.Name(str(c[0]), span=self._at(c[0]))
+        return n.Name(c[0].text, span=self._at(c[0]))
 
     def duration(self, c):
         parts: list[tuple[float, str]] = []
         if c[0].type == "DURATION":
-            parts = [(int(count), _COMPACT_UNITS[unit]) for count, unit in _COMPACT.findall(c[0])]
+            parts = [(int(count), _COMPACT_UNITS[unit]) for count, unit in _COMPACT.findall(c[0].text)]
         else:
             count: float = 0
             business = ""
@@ -176,19 +181,19 @@ class Builder(Transformer):
                 if token is None:
                     continue
                 if token.type == "NUMBER":
-                    text = token.replace("_", "")
+                    text = token.text.replace("_", "")
                     count, business = (float(text) if "." in text else int(text)), ""
                 elif token.type == "BUSINESS":
                     business = "business "
                 else:
-                    parts.append((count, business + token.lower().removesuffix("s")))
+                    parts.append((count, business + token.text.lower().removesuffix("s")))
         return n.Duration(tuple(parts), span=self._span(c))
 
     def list(self, c):
         return n.List(tuple(self._nodes(c)), span=self._span(c))
 
     def pair(self, c):
-        key = c[0][:-1].strip() if c[0].type == "KEY" else self._string(c[0])
+        key = c[0].text[:-1].strip() if c[0].type == "KEY" else self._string(c[0])
         return self._part("pair", c, (key, c[1]))
 
     def map(self, c):
@@ -209,7 +214,7 @@ class Builder(Transformer):
         return n.Not(c[1], span=self._span(c))
 
     def compare(self, c):
-        return self._part("compare", c, str(c[0]))
+        return self._part("compare", c, c[0].text)
 
     def compared(self, c):
         left = c[0] if isinstance(c[0], n.Node) else self.name([c[0]])
@@ -236,13 +241,13 @@ class Builder(Transformer):
         return n.IsSet(self._left(c), self._has(c, "NOT"), span=self._span(c))
 
     def arithmetic(self, c):
-        return n.Arithmetic(str(c[1]), c[0], c[2], span=self._span(c))
+        return n.Arithmetic(c[1].text, c[0], c[2], span=self._span(c))
 
     def negative(self, c):
         return n.Negative(c[1], span=self._span(c))
 
     def subject(self, c):
-        value = c[0] if isinstance(c[0], n.Node) else parse_text(c[0], self._at(c[0]))
+        value = c[0] if isinstance(c[0], n.Node) else parse_text(c[0].text, self._at(c[0]))
         return self._part("subject", c, value)
 
     def where(self, c):
@@ -258,7 +263,7 @@ class Builder(Transformer):
 
     def occurrence(self, c):
         name = self._tokens(c, "NAME")[0]
-        return n.Occurrence(str(name), self._find(c, "subject"), self._find(c, "filter"), self._has(c, "ANY"),
+        return n.Occurrence(name.text, self._find(c, "subject"), self._find(c, "filter"), self._has(c, "ANY"),
                             span=self._span(c), event_span=self._at(name))
 
     def history(self, c):
@@ -286,7 +291,7 @@ class Builder(Transformer):
         if isinstance(c[0], n.Node):
             value = c[0]
         elif c[0].type == "UNIT":
-            value = n.Duration(((1, c[0].lower().removesuffix("s")),), span=self._at(c[0]))
+            value = n.Duration(((1, c[0].text.lower().removesuffix("s")),), span=self._at(c[0]))
         else:
             value = self.name(c)
         return self._part("period", c, value)
@@ -322,11 +327,11 @@ class Builder(Transformer):
     # ── declarations ──
 
     def const(self, c):
-        return n.Const(str(c[1]), c[3], span=self._span(c), name_span=self._at(c[1]))
+        return n.Const(c[1].text, c[3], span=self._span(c), name_span=self._at(c[1]))
 
     def _key(self, token: Token) -> tuple[str, Span]:
-        name = token[:-1].rstrip()
-        start = token.start_pos + self.offset
+        name = token.text[:-1].rstrip()
+        start = token.start
         return name, Span(self.path, start, start + len(name))
 
     def one_of(self, c):
@@ -337,25 +342,25 @@ class Builder(Transformer):
 
     def field(self, c):
         name, span = self._key(c[0])
-        return n.Field(name, str(c[1]), self._find(c, "one_of"), span=span, type_span=self._at(c[1]))
+        return n.Field(name, c[1].text, self._find(c, "one_of"), span=span, type_span=self._at(c[1]))
 
     def attribute(self, c):
         name, span = self._key(c[1])
-        return n.AttributeDeclaration(name, str(c[2]), self._find(c, "one_of"), self._find(c, "default"), self._find(c, "where"),
+        return n.AttributeDeclaration(name, c[2].text, self._find(c, "one_of"), self._find(c, "default"), self._find(c, "where"),
                                       span=self._span(c), name_span=span, type_span=self._at(c[2]))
 
     def event(self, c):
         fields = tuple(item for item in c if isinstance(item, n.Field))
-        return n.EventDeclaration(str(c[1]), fields, self._find(c, "where"), span=self._span(c), name_span=self._at(c[1]))
+        return n.EventDeclaration(c[1].text, fields, self._find(c, "where"), span=self._span(c), name_span=self._at(c[1]))
 
     def fact(self, c):
         name, span = self._key(c[1])
-        return n.FactDeclaration(name, str(c[2]), c[4], span=self._span(c), name_span=span, type_span=self._at(c[2]))
+        return n.FactDeclaration(name, c[2].text, c[4], span=self._span(c), name_span=span, type_span=self._at(c[2]))
 
     def segment(self, c):
         condition = next(iter(self._nodes(c)), None)
         label = next(iter(self._tokens(c, "STRING")), None)
-        return n.SegmentDeclaration(str(c[1]), self._string(label), condition, span=self._span(c), name_span=self._at(c[1]))
+        return n.SegmentDeclaration(c[1].text, self._string(label), condition, span=self._span(c), name_span=self._at(c[1]))
 
     def workspace(self, c):
         return n.Workspace(tuple(self._nodes(c)), span=self._span(c), name_span=self._at(c[0]))
@@ -364,7 +369,7 @@ class Builder(Transformer):
         label = next(iter(self._tokens(c[:4], "STRING")), None)
         position = next(i for i, item in enumerate(c) if type(item) is Part and item.kind == "when")
         clauses = tuple(self._nodes(c[:position]))
-        return kind(str(c[1]), self._string(label), clauses, c[position].value, tuple(self._nodes(c[position + 1:])),
+        return kind(c[1].text, self._string(label), clauses, c[position].value, tuple(self._nodes(c[position + 1:])),
                     span=self._span(c), name_span=self._at(c[1]))
 
     def rule(self, c):
@@ -421,11 +426,11 @@ class Builder(Transformer):
         return n.Quiet(times[0], times[1], self._find(c, "zone"), self._block(c), span=self._span(c))
 
     def limit(self, c):
-        return n.Limit(self._find(c, "count"), str(self._tokens(c, "NAME")[0]), self._find(c, "period"), self._block(c),
+        return n.Limit(self._find(c, "count"), self._tokens(c, "NAME")[0].text, self._find(c, "period"), self._block(c),
                        span=self._span(c))
 
     def priority(self, c):
-        value = int(float(self._tokens(c, "NUMBER")[0].replace("_", "")))
+        value = int(float(self._tokens(c, "NUMBER")[0].text.replace("_", "")))
         return n.Priority(-value if self._has(c, "MINUS") else value, span=self._span(c))
 
     def holdout(self, c):
@@ -435,7 +440,7 @@ class Builder(Transformer):
         return n.Throttle(self._find(c, "count"), self._find(c, "period"), span=self._span(c))
 
     def on_late(self, c):
-        return n.OnLate(str(c[2]), c[3].value, c[4].type.lower(), span=self._span(c))
+        return n.OnLate(c[2].text, c[3].value, c[4].type.lower(), span=self._span(c))
 
     def at_most(self, c):
         return n.AtMost(self._find(c, "count"), self._find(c, "period"), span=self._span(c))
@@ -445,18 +450,18 @@ class Builder(Transformer):
 
     def business_hours(self, c):
         times = [self.time([token]) for token in self._tokens(c, "TIME")]
-        return n.BusinessHoursClause(c[1].lower(), times[0], times[1], self._find(c, "days") or (), span=self._span(c))
+        return n.BusinessHoursClause(c[1].text.lower(), times[0], times[1], self._find(c, "days") or (), span=self._span(c))
 
     def holidays(self, c):
         return n.Holidays(tuple(self.date([token]) for token in self._tokens(c, "DATE")), span=self._span(c))
 
     def never(self, c):
         number = self._tokens(c, "NUMBER")[0]
-        return n.NeverMore(int(float(number.replace("_", ""))), str(self._tokens(c, "NAME")[0]), self._find(c, "period"),
+        return n.NeverMore(int(float(number.text.replace("_", ""))), self._tokens(c, "NAME")[0].text, self._find(c, "period"),
                            span=self._span(c))
 
     def never_where(self, c):
-        return n.NeverWhere(str(c[1]), c[3], span=self._span(c))
+        return n.NeverWhere(c[1].text, c[3], span=self._span(c))
 
     # ── triggers ──
 
@@ -466,12 +471,12 @@ class Builder(Transformer):
     def alternative(self, c):
         node, alias = c[0], c[-1]
         if type(alias) is Token:
-            return replace(node, alias=str(alias), span=self._span(c))
+            return replace(node, alias=alias.text, span=self._span(c))
         return node
 
     def happening(self, c):
         name = self._tokens(c, "NAME")[0]
-        occurrence = n.Occurrence(str(name), self._find(c, "subject"), self._find(c, "where"), self._has(c, "ANY"),
+        occurrence = n.Occurrence(name.text, self._find(c, "subject"), self._find(c, "where"), self._has(c, "ANY"),
                                   span=self._span(c), event_span=self._at(name))
         return n.Happening(occurrence, bool(self._find(c, "since")), span=occurrence.span)
 
@@ -484,7 +489,7 @@ class Builder(Transformer):
         return n.Condition(node, span=node.span)
 
     def membership_change(self, c):
-        return n.MembershipChange(str(c[0]), c[1].type.lower(), str(c[2]), self._find(c, "where"), span=self._span(c),
+        return n.MembershipChange(c[0].text, c[1].type.lower(), c[2].text, self._find(c, "where"), span=self._span(c),
                                   segment_span=self._at(c[2]))
 
     def becomes(self, c):
@@ -517,7 +522,7 @@ class Builder(Transformer):
 
     def rhythm(self, c):
         month_day = next(iter(self._tokens(c, "NUMBER")), None)
-        return self._rhythm(c, None if month_day is None else int(float(month_day)))
+        return self._rhythm(c, None if month_day is None else int(float(month_day.text.replace("_", ""))))
 
     def every_repeat(self, c):
         return self._rhythm(c[1:], None)
@@ -528,7 +533,7 @@ class Builder(Transformer):
         if names:
             every = self.name(names)
         unit = next(iter(self._tokens(c, "UNIT")), None)
-        return n.Rhythm(self._find(c, "days") or (), every, unit.lower().removesuffix("s") if unit else None, month_day,
+        return n.Rhythm(self._find(c, "days") or (), every, unit.text.lower().removesuffix("s") if unit else None, month_day,
                         self._find(c, "clock"), span=self._span(c))
 
     def every(self, c):
@@ -538,7 +543,7 @@ class Builder(Transformer):
 
     def absence(self, c):
         name = self._tokens(c, "NAME")[0]
-        occurrence = n.Occurrence(str(name), self._find(c, "subject"), self._find(c, "filter"), span=self._at(name),
+        occurrence = n.Occurrence(name.text, self._find(c, "subject"), self._find(c, "filter"), span=self._at(name),
                                   event_span=self._at(name))
         return n.Absence(occurrence, self._find(c, "span"), self._find(c, "where"), span=self._span(c))
 
@@ -555,26 +560,26 @@ class Builder(Transformer):
 
     def action(self, c):
         primary, named, spans = c[1].value if c[1] is not None else (None, (), ())
-        return n.Action(str(c[0]), primary, named, span=self._span(c), name_span=self._at(c[0]), argument_spans=spans)
+        return n.Action(c[0].text, primary, named, span=self._span(c), name_span=self._at(c[0]), argument_spans=spans)
 
     def then(self, c):
-        return n.Then(c[1], str(c[-1]) if type(c[-1]) is Token else None, span=self._span(c))
+        return n.Then(c[1], c[-1].text if type(c[-1]) is Token else None, span=self._span(c))
 
     def after(self, c):
         clocks = [item.value for item in c if type(item) is Part and item.kind == "clock"]
         window = (clocks[0], clocks[1]) if self._has(c, "BETWEEN") else None
         label = c[-1] if type(c[-1]) is Token and c[-1].type == "NAME" else None
         return n.After(c[1].value, self._has(c, "START"), clocks[0] if clocks and not window else None, window,
-                       self._find(c, "days") or (), self._find(c, "zone"), str(label) if label else None, span=self._span(c))
+                       self._find(c, "days") or (), self._find(c, "zone"), label.text if label else None, span=self._span(c))
 
     def if_line(self, c):
         span = self._span(c)
-        inner = Span(self.path, c[2].start_pos + self.offset, span.end)
+        inner = Span(self.path, c[2].start, span.end)
         if c[2].type == "STOP":
             step: n.Node = n.Stop(self._string(c[3]), span=inner)
         else:
             label = next(iter(self._tokens(c[3:], "NAME")), None)
-            step = n.Then(c[3], str(label) if label else None, span=inner)
+            step = n.Then(c[3], label.text if label else None, span=inner)
         return n.If((n.Branch(c[1], (step,), span=c[1].span),), True, span=span)
 
     def if_block(self, c):
@@ -598,10 +603,10 @@ class Builder(Transformer):
 
     def split(self, c):
         name = next(iter(self._tokens(c, "NAME")), None)
-        return n.Split(str(name) if name else None, tuple(self._nodes(c)), span=self._span(c))
+        return n.Split(name.text if name else None, tuple(self._nodes(c)), span=self._span(c))
 
     def branch(self, c):
-        return n.SplitBranch(_percent(c[0]), str(c[1]), tuple(self._nodes(c)), span=self._span(c), name_span=self._at(c[1]))
+        return n.SplitBranch(_percent(c[0]), c[1].text, tuple(self._nodes(c)), span=self._span(c), name_span=self._at(c[1]))
 
     def repeat(self, c):
         label = next(iter(self._tokens(c, "NAME")), None)
@@ -610,7 +615,7 @@ class Builder(Transformer):
             if type(item) is Token and item.type == "WHILE":
                 condition = c[position + 1]
         steps = tuple(item for item in self._nodes(c) if item is not condition and not isinstance(item, n.Rhythm))
-        return n.Repeat(c[1], self._find(c, "count"), condition, str(label) if label else None, steps, span=self._span(c))
+        return n.Repeat(c[1], self._find(c, "count"), condition, label.text if label else None, steps, span=self._span(c))
 
     def stop(self, c):
         return n.Stop(self._string(c[1]), span=self._span(c))
@@ -626,41 +631,41 @@ class Builder(Transformer):
         return n.Test(self._string(c[1]), given, ats, span=self._span(c), name_span=self._at(c[1]))
 
     def given(self, c):
-        return n.Given(str(c[1]), str(c[2]), self._values(c), span=self._span(c))
+        return n.Given(c[1].text, c[2].text, self._values(c), span=self._span(c))
 
     def at(self, c):
         return n.At(self._find(c[:3], "moment"), self._find(c[:3], "span"), tuple(self._nodes(c)), span=self._span(c))
 
     def happens(self, c):
         names = self._tokens(c, "NAME")
-        return n.Happens(str(names[0]), self._find(c, "subject"), str(names[1]), self._values(c), span=self._span(c),
+        return n.Happens(names[0].text, self._find(c, "subject"), names[1].text, self._values(c), span=self._span(c),
                          event_span=self._at(names[0]))
 
     def sets(self, c):
-        return n.Sets(str(c[1]), self._values(c), span=self._span(c))
+        return n.Sets(c[1].text, self._values(c), span=self._span(c))
 
     def expect_nothing(self, c):
         return n.Expect("nothing", rest=self._has(c, "ELSE"), span=self._span(c))
 
     def expect_gets(self, c):
-        return n.Expect("gets", str(c[1]), c[3], at=self._find(c, "moment"), span=self._span(c))
+        return n.Expect("gets", c[1].text, c[3], at=self._find(c, "moment"), span=self._span(c))
 
     def expect_not_gets(self, c):
-        return n.Expect("not_gets", str(c[1]), c[4], span=self._span(c))
+        return n.Expect("not_gets", c[1].text, c[4], span=self._span(c))
 
     def expect_misses(self, c):
         because = next(iter(self._tokens(c, "STRING")), None)
-        return n.Expect("misses", str(c[1]), c[3], because=self._string(because), span=self._span(c))
+        return n.Expect("misses", c[1].text, c[3], because=self._string(because), span=self._span(c))
 
     def expect_journey(self, c):
         because = next(iter(self._tokens(c, "STRING")), None)
-        return n.Expect(c[2].type.lower(), str(c[1]), target=str(c[3]), because=self._string(because), span=self._span(c))
+        return n.Expect(c[2].type.lower(), c[1].text, target=c[3].text, because=self._string(because), span=self._span(c))
 
     def expect_goal(self, c):
-        return n.Expect("goal", str(c[1]), target=str(c[5]), span=self._span(c))
+        return n.Expect("goal", c[1].text, target=c[5].text, span=self._span(c))
 
     def expect_where(self, c):
-        return n.Expect("where", str(c[1]), condition=c[3], span=self._span(c))
+        return n.Expect("where", c[1].text, condition=c[3], span=self._span(c))
 
     def start(self, c):
         items = tuple(self._nodes(c))
@@ -668,12 +673,12 @@ class Builder(Transformer):
 
 
 def _percent(token: Token) -> float:
-    value = float(token[:-1].replace("_", ""))
+    value = float(token.text[:-1].replace("_", ""))
     return int(value) if value.is_integer() else value
 
 
 def _weekday(token: Token) -> tuple[int, ...]:
-    word = token.lower()
+    word = token.text.lower()
     if word.startswith("weekday"):
         return (0, 1, 2, 3, 4)
     if word.startswith("weekend"):

@@ -29,17 +29,32 @@ class _Record(type):
         inherited: tuple[str, ...] = bases[0]._fields if bases else ()  # type: ignore[attr-defined]
         places = [field for field in inherited + own if field.endswith(("span", "spans"))]
         values = [field for field in inherited + own if field not in places]
-        signature = ["self", *(field + (f"=_default_{field}" if f"_default_{field}" in defaults else "") for field in values), "*"]
-        signature += [f"{field}=_default_{field}" for field in places]
         for field in places:
             defaults.setdefault(f"_default_{field}", () if field.endswith("spans") else _NOWHERE)
-        body = "".join(f"\n    _set(self, {field!r}, {field})" for field in values + places)
-        scope = {"_set": object.__setattr__, **defaults}
-        exec(f"def __init__({', '.join(signature)}):{body}", scope)  # noqa: S102
-        cls: Any = super().__new__(mcs, name, bases, {**namespace, "__init__": scope["__init__"]})
+        cls: Any = super().__new__(mcs, name, bases, {**namespace, "__init__": _first_init(values, places, defaults)})
         cls._fields = tuple(values + places)
         cls._compared = tuple(values)
         return cls
+
+
+def _first_init(values: list[str], places: list[str], defaults: dict[str, Any]) -> Any:
+    """An `__init__` that at its first call writes the real one: most programs make few kinds of nodes, and compiling is dear."""
+    def __init__(self: Any, *given: Any, **named: Any) -> None:
+        cls = next(base for base in type(self).__mro__ if base.__dict__.get("__init__") is __init__)
+        cls.__init__ = _init(cls, values, places, defaults)
+        cls.__init__(self, *given, **named)
+
+    return __init__
+
+
+def _init(cls: Any, values: list[str], places: list[str], defaults: dict[str, Any]) -> Any:
+    """The `__init__` of a record. It sets the slots themselves, past `__setattr__`, which refuses."""
+    signature = ["self", *(field + (f"=_default_{field}" if f"_default_{field}" in defaults else "") for field in values), "*"]
+    signature += [f"{field}=_default_{field}" for field in places]
+    scope = {**defaults, **{f"_set_{field}": getattr(cls, field).__set__ for field in values + places}}
+    body = "".join(f"\n    _set_{field}(self, {field})" for field in values + places)
+    exec(f"def __init__({', '.join(signature)}):{body}", scope)  # noqa: S102
+    return scope["__init__"]
 
 
 class Node(metaclass=_Record):

@@ -28,19 +28,61 @@ AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 """The moment of every made-up call: a Monday, 10:00 in Prague."""
 
 CONTACT: Mapping[str, Any] = {
-    "id": "ana", "email": "ana@example.com", "phone": "+420 601 234 567", "first_name": "Ana", "consent.email": True, "points": 40.0,
+    "id": "ana",
+    "email": "ana@example.com",
+    "phone": "+420 601 234 567",
+    "first_name": "Ana",
+    "consent.email": True,
+    "points": 40.0,
 }
 
 OUTCOMES = ("accepted", "failed", "retry", "unknown")
 
 HOSTILE_TEXTS = (
-    "", " ", "\0", "Ana\r\nBcc: all@example.org", "Ana\n\n<script>", "=?utf-8?q?x=0D=0ABcc:_all@example.org?=", "{{ 7 * 7 }}", "{% raw %}",
-    "{contact.email}", "a" * 100_000, "\ud800", "\u2028\u202e\ufeff", "%s%n%(x)s", "../../etc/passwd", "=cmd|' /C calc'!A0", "'; DROP TABLE contacts; --",
-    '"><img src=x onerror=alert(1)>', "ana@example.com, all@example.org", "<ana@example.com>\r\nDATA", "ana@exa mple.com", "@", "a@", "ä@example.com",
-    "ana@bücher.example", "\x85\x0b\x0c\x1c",
+    "",
+    " ",
+    "\0",
+    "Ana\r\nBcc: all@example.org",
+    "Ana\n\n<script>",
+    "=?utf-8?q?x=0D=0ABcc:_all@example.org?=",
+    "{{ 7 * 7 }}",
+    "{% raw %}",
+    "{contact.email}",
+    "a" * 100_000,
+    "\ud800",
+    "\u2028\u202e\ufeff",
+    "%s%n%(x)s",
+    "../../etc/passwd",
+    "=cmd|' /C calc'!A0",
+    "'; DROP TABLE contacts; --",
+    '"><img src=x onerror=alert(1)>',
+    "ana@example.com, all@example.org",
+    "<ana@example.com>\r\nDATA",
+    "ana@exa mple.com",
+    "@",
+    "a@",
+    "ä@example.com",
+    "ana@bücher.example",
+    "\x85\x0b\x0c\x1c",
 )
 
-HOSTILE_VALUES = (*HOSTILE_TEXTS, None, True, 0, -1, 10**400, 10**5_000, 1e308, float("nan"), float("inf"), [], ["x"] * 3, {}, {"a": {"b": None}}, b"bytes", object())
+HOSTILE_VALUES: tuple[Any, ...] = (
+    *HOSTILE_TEXTS,
+    None,
+    True,
+    0,
+    -1,
+    10**400,
+    1e308,
+    float("nan"),
+    float("inf"),
+    [],
+    ["x"] * 3,
+    {},
+    {"a": {"b": None}},
+    b"bytes",
+    object(),
+)
 
 
 def hostile_contacts() -> list[dict[str, Any]]:
@@ -52,13 +94,33 @@ def hostile_contacts() -> list[dict[str, Any]]:
     return contacts
 
 
-def make_call(action: Action | str, project: Path, primary: Any = None, params: Mapping[str, Any] | None = None, *, key: str = "effect-1",
-              contact: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, campaign: str | None = "welcome",
-              at: datetime = AT, attempt: int = 1) -> Call:
+def make_call(
+    action: Action | str,
+    project: Path,
+    primary: Any = None,
+    params: Mapping[str, Any] | None = None,
+    *,
+    key: str = "effect-1",
+    contact: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    campaign: str | None = "welcome",
+    at: datetime = AT,
+    attempt: int = 1,
+) -> Call:
     """A Call as the engine would make it; give only what the test is about."""
     name = action if isinstance(action, str) else action.name
-    return Call(key, name, primary, dict(params or {}), dict(CONTACT if contact is None else contact), campaign, dict(settings or {}), project,
-                at, attempt)
+    return Call(
+        key,
+        name,
+        primary,
+        dict(params or {}),
+        dict(CONTACT if contact is None else contact),
+        campaign,
+        dict(settings or {}),
+        project,
+        at,
+        attempt,
+    )
 
 
 def check_outcome(outcome: Any) -> None:
@@ -73,9 +135,17 @@ def check_outcome(outcome: Any) -> None:
 
 def covers(writes: tuple[str, ...], change: Change, primary: Any, params: Mapping[str, Any]) -> bool:
     """Whether `writes` of an action names the fact that a change touches; a name covers what lies below it."""
-    facts = {"set": f"contact.{change.name}", "add": f"contact.{change.name}", "segment_add": f"segment.{change.name}",
-             "segment_remove": f"segment.{change.name}", "tag_add": "tag", "tag_remove": "tag", "emit": f"event.{change.name}",
-             "campaign_enter": "campaign", "campaign_leave": "campaign"}
+    facts = {
+        "set": f"contact.{change.name}",
+        "add": f"contact.{change.name}",
+        "segment_add": f"segment.{change.name}",
+        "segment_remove": f"segment.{change.name}",
+        "tag_add": "tag",
+        "tag_remove": "tag",
+        "emit": f"event.{change.name}",
+        "campaign_enter": "campaign",
+        "campaign_leave": "campaign",
+    }
     fact = facts.get(change.op)
     if fact is None:
         return change.op == "log"
@@ -86,7 +156,8 @@ def covers(writes: tuple[str, ...], change: Change, primary: Any, params: Mappin
 class ActionContract:
     """What every action keeps. Inherit, set `action` and an example, and name the class Test….
 
-    Set `idempotent` where the settings of the test make a transport idempotent that in general is not (None: as the record says).
+    Set `idempotent` where the settings of the test make a transport idempotent that in general is not (None: as the record
+    says).
     """
 
     action: Action
@@ -104,7 +175,9 @@ class ActionContract:
 
     def call(self, project: Path, **changed: Any) -> Call:
         """The example as a Call."""
-        return make_call(self.action, project, **{"primary": self.primary, "params": self.params, "settings": self.settings, **changed})
+        return make_call(
+            self.action, project, **{"primary": self.primary, "params": self.params, "settings": self.settings, **changed}
+        )
 
     def test_the_record_is_valid(self) -> None:
         assert check_action(self.action) == ""
@@ -144,7 +217,9 @@ class ActionContract:
                 primary = value if name is None else self.primary
                 params = dict(self.params) if name is None else {**self.params, name: value}
                 if self.action.perform is not None:
-                    check_outcome(self.action.perform(self.call(tmp_path, key=f"args-{number}-{name}", primary=primary, params=params)))
+                    check_outcome(
+                        self.action.perform(self.call(tmp_path, key=f"args-{number}-{name}", primary=primary, params=params))
+                    )
                 elif self.action.changes is not None:
                     assert all(isinstance(change, Change) for change in self.action.changes(primary, params))
 

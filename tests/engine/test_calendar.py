@@ -15,6 +15,7 @@ from rules_engine.engine.calendar import BusinessHours, Duration, add, format_lo
 PRAGUE = "Europe/Prague"        # 2026: 29 Mar 02:00 → 03:00, 25 Oct 03:00 → 02:00
 LORD_HOWE = "Australia/Lord_Howe"  # half an hour: 2026-10-04 02:00 → 02:30, 2026-04-05 02:00 → 01:30
 APIA = "Pacific/Apia"           # no 30 December 2011
+NUUK = "America/Nuuk"           # 2026: 28 Mar 23:00 → 29 Mar 00:00
 HAVANA = "America/Havana"       # changes at midnight: 2026-03-08 00:00 → 01:00
 MON, TUE, WED, THU, FRI, SAT, SUN = (frozenset({day}) for day in range(7))
 WEEKDAYS = MON | TUE | WED | THU | FRI
@@ -194,6 +195,8 @@ def test_within(why: str, event: str, now: str, length: str, inside: bool) -> No
         ("gap: asked inside the shift", PRAGUE, "2026-03-29 03:15", "02:30", None, "Sun 2026-03-29 03:30 CEST"),
         ("overlap: the first", PRAGUE, "2026-10-25 00:00", "02:30", None, "Sun 2026-10-25 02:30 CEST"),
         ("overlap: the second doesn't count", PRAGUE, "2026-10-25T01:00Z", "02:30", None, "Mon 2026-10-26 02:30 CET"),
+        ("gap up to midnight: into the next date", NUUK, "2026-03-28 12:00", "23:30", None, "Sun 2026-03-29 00:30 UTC-01:00"),
+        ("asked after that midnight", NUUK, "2026-03-29 00:10", "23:30", None, "Sun 2026-03-29 00:30 UTC-01:00"),
         ("a day that doesn't exist", APIA, "2011-12-29 11:00", "10:00", None, "Sat 2011-12-31 10:00 UTC+14:00"),
         ("its weekday is the one meant", APIA, "2011-12-29 11:00", "10:00", FRI, "Sat 2011-12-31 10:00 UTC+14:00"),
     ],
@@ -319,6 +322,7 @@ def test_an_impossible_date_is_never_an_anniversary(day: object) -> None:
         ("strictly after", PRAGUE, "hour", "2026-03-02 10:15", "00:15", None, None, "Mon 2026-03-02 11:15 CET"),
         ("over a gap", PRAGUE, "hour", "2026-03-29 01:15", "00:15", None, None, "Sun 2026-03-29 03:15 CEST"),
         ("an hour shown twice is two hours", PRAGUE, "hour", "2026-10-25T00:15Z", "00:15", None, None, "Sun 2026-10-25 02:15 CET"),
+        ("a gap of half an hour has no :15", LORD_HOWE, "hour", "2026-10-04 01:20", "00:15", None, None, "Sun 2026-10-04 03:15 UTC+11:00"),
         ("a zone 45 minutes off", "Asia/Kathmandu", "hour", "2026-03-02 10:20", "00:15", None, None, "Mon 2026-03-02 11:15 UTC+05:45"),
     ],
 )
@@ -506,6 +510,8 @@ def test_hostile_zone_names(name: object) -> None:
         calendar.add(0, Duration(0, 1, 0), name)  # type: ignore[arg-type]
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 150
+    if name != "Europe":  # a folder, which only the file system knows
+        assert not calendar._may_be_zone(name), "judged by its form, before a file is opened or a cache filled"
 
 
 def test_zones() -> None:

@@ -1,5 +1,10 @@
 """Every first-party action keeps the contract that plugin authors inherit, and does what its page says."""
 
+import ast
+import sys
+from pathlib import Path
+
+import rules_engine_plugins
 from rules_engine import host
 from rules_engine.actions import Change
 from rules_engine.testing.plugins import ActionContract
@@ -17,12 +22,18 @@ class TestEmailToFolder(ActionContract):
     action = ACTIONS["email.send"]
     primary = "welcome_1"
     params = {"cart": "A"}
-    settings = {"from": "Shop <shop@example.com>", "fsync": False, "unsubscribe_url": "https://shop.example/u?c={contact}&t={template}"}
+    settings = {
+        "from": "Shop <shop@example.com>",
+        "fsync": False,
+        "unsubscribe_url": "https://shop.example/u?c={contact}&t={template}",
+    }
     idempotent = True
 
     def prepare(self, project):
         (project / "templates").mkdir(exist_ok=True)
-        (project / "templates/welcome_1.txt").write_text("Subject: Hello {{ contact.first_name }}\n\nHi {{ contact.first_name }}, {{ cart }}\n")
+        (project / "templates/welcome_1.txt").write_text(
+            "Subject: Hello {{ contact.first_name }}\n\nHi {{ contact.first_name }}, {{ cart }}\n"
+        )
         (project / "templates/welcome_1.html").write_text("<p>Hi {{ contact.first_name }}, {{ cart }}</p>\n")
 
     def hand_overs(self, project):
@@ -120,8 +131,11 @@ class TestLogWrite(ActionContract):
 
 
 def test_every_action_has_a_contract():
-    tested = {kind.action.name for kind in globals().values() if isinstance(kind, type) and issubclass(kind, ActionContract)
-              and kind is not ActionContract}
+    tested = {
+        kind.action.name
+        for kind in globals().values()
+        if isinstance(kind, type) and issubclass(kind, ActionContract) and kind is not ActionContract
+    }
     assert tested == set(ACTIONS)
 
 
@@ -158,3 +172,16 @@ def test_events_that_change_facts():
     assert changes("email.bounced", kind="hard") == (Change("set", "suppressed.email", "bounce"),)
     assert changes("email.bounced", kind="soft") == changes("email.bounced") == ()
     assert changes("sms.unsubscribed") == (Change("set", "consent.sms", False),)
+
+
+def test_plugins_import_only_the_public_seam_of_camp():
+    """From Camp `rules_engine.plugin`, else each other, jinja2 and the standard library."""
+    allowed = sys.stdlib_module_names | {"jinja2"}
+    for file in Path(rules_engine_plugins.__path__[0]).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                own = name == "rules_engine.plugin" or name.startswith("rules_engine_plugins")
+                assert own or name.partition(".")[0] in allowed, f"{file.name} imports {name}"

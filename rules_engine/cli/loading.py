@@ -1,0 +1,91 @@
+"""What several commands begin with: the project's program, its store, a moment that somebody typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rules_engine.cli import errors, output
+from rules_engine.cli.errors import Trouble, usage
+from rules_engine.cli.settings import Settings
+
+
+def load_project(paths: Iterable[Path], settings: Settings) -> Any:
+    """The project's Loaded, compiled. Its problems go to stderr; Trouble if one of them is an error."""
+    from rules_engine import project
+    from rules_engine.cli import render
+
+    loaded = project.load_program(_named(paths, settings))
+    if loaded.program is None:
+        shown = [item for item in loaded.diagnostics if item.severity == "error"]
+        output.say(render.render(shown, loaded.sources, "human").rstrip("\n"))
+        raise Trouble(f"the campaigns have {output.count(len(shown), 'error')}, so nothing was run", "`camp check` tells more", errors.PROBLEMS)
+    return loaded
+
+
+def workspace_zone(loaded: Any) -> str:
+    """The zone in which a moment without one is meant."""
+    return loaded.program.zone if loaded.program is not None else "UTC"
+
+
+def moment(text: str | None, zone: str, option: str) -> int | None:
+    """A moment from the command line in ms: ISO 8601 with an offset or Z, else local in the workspace's zone. Trouble for anything else."""
+    if text is None:
+        return None
+    from rules_engine.engine.calendar import parse_datetime
+
+    try:
+        return parse_datetime(text, zone)
+    except ValueError as error:
+        raise usage(f"{option}: {error}") from error
+
+
+@contextmanager
+def open_store(db: str | None, write: bool = False, create: bool = False, settings: Settings | None = None) -> Iterator[Any]:
+    """The project's store, closed at the end. Trouble where there is no database and none is to be made."""
+    from rules_engine import store
+
+    settings = settings or Settings({"database": db})
+    path = settings.database
+    if not path.exists() and not create:
+        where = "" if settings.file or db else f"; there is no camp.toml in {settings.folder} or above it"
+        raise Trouble(f"there is no database {path} yet{where}", "`camp contact import`, `camp event import` and `camp run` make it; --db names another")
+    if create and not path.parent.is_dir():
+        raise Trouble(f"the folder of the database {path} does not exist", "make it, or name another file with --db")
+    opened = store.open_store(path, create=create, readonly=not write)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def check_project(paths: Iterable[Path], settings: Settings) -> Any:
+    """The project's Loaded with everything that is wrong with it. Trouble where a path does not exist."""
+    from rules_engine import project
+
+    return project.load_program(_named(paths, settings))
+
+
+def camp_files(paths: Iterable[Path]) -> list[Path]:
+    """The .camp files that are named, or below the folders that are named (default: the project's folder)."""
+    found: dict[Path, None] = {}
+    for path in _named(paths, Settings()):
+        files = [path] if path.is_file() else sorted(item for item in path.rglob("*.camp") if item.is_file() and not _hidden(item, path))
+        found.update(dict.fromkeys(files))
+    if not found:
+        raise Trouble("there is no .camp file here", "`camp init` makes a project with a first one", errors.USAGE)
+    return list(found)
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _named(paths: Iterable[Path], settings: Settings) -> list[Path]:
+    named = [Path(path) for path in paths] or [settings.folder]
+    for path in named:
+        if not path.exists():
+            raise Trouble(f"{path}: there is no such file or folder", "name a .camp file or a folder of them", errors.USAGE)
+    return named

@@ -1,0 +1,355 @@
+"""`camp status`, `camp why`, `camp timeline`: what goes on, and why or why not. Read from the store; nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from rules_engine.cli import output
+from rules_engine.cli.errors import Trouble, usage
+from rules_engine.cli.options import database_option
+from rules_engine.cli.settings import Settings
+
+AHEAD_DAYS = 400  # how far a timeline looks ahead
+
+
+@click.command("status")
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status_command(db: str | None, as_json: bool) -> None:
+    """Show what is going on, at a glance: people, events, what is to leave, and what needs a person."""
+    from rules_engine.cli.loading import open_store
+    from rules_engine.engine.calendar import format_utc
+    from rules_engine.store.lock import is_running
+
+    settings = Settings({"database": db})
+    with open_store(db, settings=settings) as store:
+        counts, wake, leaves, aside = store.counts(), store.next_wake(), store.next_effect(), store.set_aside(5)
+        versions = store.programs()
+    record = {
+        "running": is_running(settings.database), "contacts": counts.contacts, "waiting": counts.waiting, "events": dict(counts.events),
+        "effects": dict(counts.effects), "decisions": counts.decisions, "next_wake": None if wake is None else format_utc(wake),
+        "next_effect": None if leaves is None else format_utc(leaves), "program": versions[-1].digest if versions else None,
+    }
+    if as_json:
+        output.json_document(record)
+        return
+    new = counts.events.get("new", 0)
+    output.data(f"service   {'runs' if record['running'] else 'does not run: start it with `camp run`'}")
+    output.data(f"contacts  {counts.contacts:,}, of whom {counts.waiting:,} wait for something")
+    output.data(f"events    {sum(counts.events.values()):,}" + (f", of which {new:,} are not processed yet" if new else ""))
+    output.data(f"next      {_next(wake, 'somebody is due', 'nobody is waiting for a moment')}")
+    output.data(f"outbox    {', '.join(f'{number:,} {state}' for state, number in _by_state(counts.effects)) or 'empty'}")
+    _attention(counts, aside)
+
+
+def _next(moment: int | None, words: str, otherwise: str) -> str:
+    from rules_engine.engine.calendar import format_utc
+
+    return otherwise if moment is None else f"{words} at {format_utc(moment)}"
+
+
+def _by_state(effects: Mapping[str, int]) -> list[tuple[str, int]]:
+    from rules_engine.cli.outbox import ORDER
+
+    return [(state, effects[state]) for state in ORDER if effects.get(state)]
+
+
+def _attention(counts: Any, aside: list[Any]) -> None:
+    """What a person should look at."""
+    for state, words in (("unknown", "it can't be known whether they left"), ("held", "they wait for a person"), ("failed", "they did not leave")):
+        number = counts.effects.get(state, 0)
+        if number:
+            output.data(click.style("look at   ", fg="yellow", bold=True) + f"{output.count(number, 'effect')} {state}: {words} (camp outbox list --state {state})")
+    number = counts.events.get("set_aside", 0)
+    if number:
+        output.data(click.style("look at   ", fg="yellow", bold=True) + f"{output.count(number, 'event')} set aside, the latest:")
+        for row in aside:
+            output.data(f"          {output.clean(_cause(row.cause))}: {output.clean(row.reason or '')}")
+
+
+def _cause(cause: Any) -> str:
+    name = getattr(cause, "name", None) or ("a change" if hasattr(cause, "attributes") else "a wake-up")
+    return f"{name} of {cause.contact}"
+
+
+# ── why ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+@click.command("why")
+@click.argument("contact")
+@click.option("--campaign", metavar="NAME", help="Only this campaign or rule.")
+@click.option("--not", "missing", metavar="STEP", help="Why this step, action or message did NOT happen.")
+@click.option("--as-of", metavar="TIME", help="As things stood at this moment.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="At most so many decisions, the latest ones.")
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each decision.")
+def why_command(contact: str, campaign: str | None, missing: str | None, as_of: str | None, limit: int, db: str | None, as_json: bool) -> None:
+    """Explain what was done to CONTACT, and why: each decision with the rule, its place in the file and the facts it read.
+
+    With --not STEP: why something has not happened. STEP is a step, an action such as email.send, or a message such as welcome_1.
+    """
+    story = _Story(contact, Settings({"database": db}), as_of)
+    if campaign is not None:
+        story.only(campaign)
+    if missing is not None:
+        story.keep_about(missing)
+    rows = story.decisions[-limit:]
+    if as_json:
+        output.json_lines(story.record(decision) for decision in rows)
+        return
+    if len(rows) < len(story.decisions):
+        output.say(f"the latest {limit:,} of {len(story.decisions):,} decisions; --limit shows more")
+    for decision in rows:
+        story.tell(decision)
+    if missing is not None:
+        story.tell_missing(missing)
+    elif not rows:
+        story.tell_nothing(campaign)
+
+
+class _Story:
+    """A contact's decisions with all that is needed to tell them."""
+
+    def __init__(self, contact: str, settings: Settings, as_of: str | None = None) -> None:
+        from rules_engine.cli.loading import moment, open_store
+
+        self.contact, self.settings = contact, settings
+        with open_store(None, settings=settings) as store:
+            rows = store.contacts([contact])
+            self.row = rows.get(contact)
+            self.decisions = [row.decision for row in store.journal_of(contact, 100_000)]
+            if self.row is None and not self.decisions:
+                raise Trouble(f"there is no contact `{contact}`", _near(contact, store), code=5)
+            versions = store.programs()
+            self.pending = [row for row in store.events_of(contact) if row.status != "done"]
+        self.sources = dict(versions[-1].sources) if versions else {}
+        self.state = _state(self.row)
+        self.zone = _zone(self.state)
+        self.until = moment(as_of, self.zone, "--as-of")
+        if self.until is not None:
+            self.decisions = [decision for decision in self.decisions if decision.at <= self.until]
+
+    def only(self, name: str) -> None:
+        """Keeps the decisions of one campaign or rule. Trouble if no such name is known."""
+        known = sorted({item for decision in self.decisions for item in (decision.campaign, decision.rule) if item})
+        kept = [decision for decision in self.decisions if name in (decision.campaign, decision.rule)]
+        if not kept and name not in self._rulesets():
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, {*known, *self._rulesets()}, n=1)
+            raise usage(f"there is no campaign or rule `{name}`", f"did you mean `{near[0]}`?" if near else f"{self.contact} met {', '.join(known) or 'none'}")
+        self.decisions = kept
+
+    def keep_about(self, step: str) -> None:
+        """Keeps what speaks about a step: the step itself, its action or its message."""
+        self.decisions = [decision for decision in self.decisions if _is_about(decision, step)]
+
+    def _rulesets(self) -> dict[str, Any]:
+        program = self.program
+        return {ruleset.name: ruleset for ruleset in program.rulesets} if program is not None else {}
+
+    @property
+    def program(self) -> Any:
+        """The project's program, or None where there is none (an explanation from the journal needs none)."""
+        if not hasattr(self, "_program"):
+            from rules_engine import project
+
+            self._program = project.load_program([self.settings.folder]).program if self.settings.file is not None else None
+        return self._program
+
+    # ── telling ──
+
+    def tell(self, decision: Any) -> None:
+        """One decision: when, what, why, from what, where."""
+        from rules_engine.engine.calendar import format_local
+
+        kind = "campaign" if decision.campaign else "rule"
+        key = f" [{decision.key}]" if decision.key else ""
+        head = f"{format_local(decision.at, self.zone)}  {kind} {decision.campaign or decision.rule}{key}: {_what(decision)}"
+        output.data(click.style(output.clean(head), bold=True))
+        if decision.reason:
+            output.data(f"    because {output.clean(decision.reason)}")
+        if decision.because:
+            output.data("    read " + output.clean(", ".join(f"{name} = {output.cell(value)}" for name, value in decision.because)))
+        cause = "time" if decision.cause == "timer" else f"event {decision.cause}" if decision.cause else ""
+        place = self.place(decision)
+        where = f"{place[0]}, line {place[1]}" if place else decision.place[0] if decision.place else ""
+        output.data("    " + output.clean("; ".join(part for part in (f"set off by {cause}" if cause else "", f"written in {where}" if where else "") if part)))
+
+    def place(self, decision: Any) -> tuple[str, int] | None:
+        """(path, line) of the step, by the sources that were applied last."""
+        from rules_engine.diagnostics import Source
+
+        path, offset = decision.place if decision.place else ("", 0)
+        text = self.sources.get(path)
+        return (path, Source(path, text).place(offset)[0]) if text is not None else None
+
+    def record(self, decision: Any) -> dict[str, Any]:
+        """A decision as JSON: the simulation's line, and why."""
+        from rules_engine.engine.report import line
+
+        place = self.place(decision)
+        return {**line(decision), "because": dict(decision.because), "cause": decision.cause,
+                "file": place[0] if place else None, "line": place[1] if place else None}
+
+    def tell_nothing(self, campaign: str | None) -> None:
+        what = f"nothing of {campaign} has happened to {self.contact}" if campaign else f"nothing has happened to {self.contact}"
+        output.data(what + (" up to that moment" if self.until is not None else ""))
+        self._tell_pending()
+        if campaign and campaign in self._rulesets():
+            self._tell_start(self._rulesets()[campaign])
+
+    def tell_missing(self, step: str) -> None:
+        """Why a step did not happen: skips were told by the journal; else it is still to come, or what would have to happen first."""
+        happened = [decision for decision in self.decisions if decision.kind == "action"]
+        skipped = [decision for decision in self.decisions if decision.kind == "skip"]
+        if happened:
+            output.data(f"so `{step}` did happen" + (f", and was skipped {output.count(len(skipped), 'time')}" if skipped else ""))
+            return
+        if skipped:
+            output.data(f"so `{step}` was skipped each time it was due")
+        owners = [ruleset for ruleset in self._rulesets().values() if any(_step_is(op, step) for op in ruleset.ops)]
+        if not owners and not skipped:
+            known = sorted({name for ruleset in self._rulesets().values() for name in ruleset.steps})
+            from difflib import get_close_matches
+
+            near = get_close_matches(step, known, n=1, cutoff=0.4)
+            output.data(f"no campaign or rule of this project has a step, action or message `{step}`" + (f"; did you mean `{near[0]}`?" if near else ""))
+            return
+        self._tell_pending()
+        coming = [decision for decision in self.ahead() if _is_about(decision, step)]
+        for decision in coming[:3]:
+            from rules_engine.engine.calendar import format_local
+
+            output.data(f"it is {'due' if decision.kind == 'action' else 'to be skipped'} at {format_local(decision.at, self.zone)}, if nothing else happens"
+                        + (f": {output.clean(decision.reason)}" if decision.reason else ""))
+        if not coming and not skipped:
+            for ruleset in owners:
+                self._tell_owner(ruleset)
+
+    def _tell_owner(self, ruleset: Any) -> None:
+        """Where the contact stands in a ruleset that has the step."""
+        mine = [decision for decision in self.all_decisions() if ruleset.name in (decision.campaign, decision.rule)]
+        if not mine:
+            self._tell_start(ruleset)
+            return
+        last = mine[-1]
+        from rules_engine.engine.calendar import format_local
+
+        output.data(f"{ruleset.name} did not get there; the last thing that happened in it was, at {format_local(last.at, self.zone)}: "
+                    + output.clean(_what(last) + (f", because {last.reason}" if last.reason else "")))
+
+    def all_decisions(self) -> list[Any]:
+        """All of the contact's decisions, those put aside by `keep_about` too."""
+        from rules_engine.cli.loading import open_store
+
+        with open_store(None, settings=self.settings) as store:
+            found = [row.decision for row in store.journal_of(self.contact, 100_000)]
+        return [decision for decision in found if self.until is None or decision.at <= self.until]
+
+    def _tell_start(self, ruleset: Any) -> None:
+        triggers = " or ".join(trigger.text for trigger in ruleset.triggers)
+        output.data(f"{ruleset.name} has not started for {self.contact}: it starts when {output.clean(triggers)}")
+        if ruleset.audience is not None:
+            output.data(f"    and only for contacts with {output.clean(ruleset.audience.text)}")
+
+    def _tell_pending(self) -> None:
+        for row in self.pending:
+            if row.status == "set_aside":
+                output.data(f"{output.clean(_cause(row.cause))} was set aside: {output.clean(row.reason or '')}")
+        waiting = sum(row.status == "new" for row in self.pending)
+        if waiting:
+            output.data(f"{output.count(waiting, 'event')} of {self.contact} {'is' if waiting == 1 else 'are'} not processed yet: `camp run --once` does")
+
+    def ahead(self) -> list[Any]:
+        """What is next if nothing else happens: the real engine on a copy of the contact, with time alone."""
+        if self.row is None or self.program is None or self.row.wake_at is None:
+            return []
+        from rules_engine.engine.calendar import DAY
+        from rules_engine.testing.simulator import World
+
+        world = World(self.program)
+        world.adopt(self.contact, self.state, self.row.wake_at)
+        return list(world.run(self.row.wake_at + AHEAD_DAYS * DAY))
+
+
+def _what(decision: Any) -> str:
+    """The decision in a few words."""
+    primary = "" if decision.primary is None else f" {output.cell(decision.primary)}"
+    action = f"{decision.action}{primary}" if decision.action else ""
+    outcome = decision.outcome or ""
+    if decision.kind == "action":
+        return f"{action} ({outcome})" if outcome and outcome != "done" else action
+    if decision.kind == "skip":
+        return f"{action or decision.step or 'a step'} was skipped" + (f" ({outcome})" if outcome else "")
+    words = {"enter": "entered", "wait": "waits", "exit": "left", "goal": "reached the goal", "complete": "completed"}
+    return words.get(decision.kind, decision.kind) + (f": {action}" if action else "")
+
+
+def _is_about(decision: Any, step: str) -> bool:
+    return step in (decision.step, decision.action, decision.primary) or bool(decision.action) and step == f"{decision.action} {decision.primary}"
+
+
+def _step_is(op: Any, step: str) -> bool:
+    """Whether a compiled step is the one named: by identity, by its action, or by what the action is about."""
+    call = getattr(op, "call", None)
+    return step == op.site.step or call is not None and (step in (call.name, call.primary) or step == f"{call.name} {call.primary}")
+
+
+def _near(contact: str, store: Any) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(contact, store.contact_ids(limit=20_000), n=1, cutoff=0.7)
+    return f"did you mean `{near[0]}`?" if near else "`camp contact list` shows who is there"
+
+
+def _state(row: Any) -> dict[str, Any]:
+    import orjson
+
+    return orjson.loads(row.state) if row is not None else {}
+
+
+def _zone(state: Mapping[str, Any]) -> str:
+    """The contact's own zone, else UTC."""
+    from rules_engine.cli.people import attributes
+    from rules_engine.engine.calendar import is_zone
+
+    zone = attributes(state).get("timezone")
+    return zone if is_zone(zone) else "UTC"
+
+
+# ── timeline ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+@click.command("timeline")
+@click.argument("contact")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many past decisions, the latest ones.")
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each decision; those to come have \"scheduled\": true.")
+def timeline_command(contact: str, limit: int, db: str | None, as_json: bool) -> None:
+    """Show what happened to CONTACT, and what is next if nothing else happens. Times are in the contact's zone."""
+    from rules_engine.testing.runner import timeline_line
+
+    story = _Story(contact, Settings({"database": db}))
+    past, coming = story.decisions[-limit:], story.ahead()
+    if as_json:
+        output.json_lines(_scheduled(story, past, coming))
+        return
+    for decision in past:
+        output.data(output.clean(timeline_line(decision, story.zone)))
+    if not past:
+        output.data("nothing has happened yet")
+    if coming:
+        output.data(click.style("next, if nothing else happens:", bold=True))
+        for decision in coming[:20]:
+            output.data(output.clean(timeline_line(decision, story.zone)))
+    elif story.row is not None and story.row.wake_at is None:
+        output.data(click.style("nothing is scheduled", bold=True))
+
+
+def _scheduled(story: _Story, past: Iterable[Any], coming: Iterable[Any]) -> Iterable[dict[str, Any]]:
+    for decision in past:
+        yield {**story.record(decision), "scheduled": False}
+    for decision in coming:
+        yield {**story.record(decision), "scheduled": True}

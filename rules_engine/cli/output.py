@@ -1,0 +1,119 @@
+"""How commands speak: data on stdout, messages on stderr, colour and progress only where a person reads."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from rules_engine.cli.errors import refused
+
+T = TypeVar("T")
+PROGRESS_FROM = 2_000  # fewer steps are done before a bar could be read
+
+
+def data(text: str = "") -> None:
+    """A line of the answer."""
+    click.echo(text)
+
+
+def say(text: str) -> None:
+    """A line about the work, on stderr."""
+    click.echo(text, err=True)
+
+
+def warn(text: str, help: str = "") -> None:
+    """Something that does not stop the command but that a person should know."""
+    say(click.style("warning: ", fg="yellow", bold=True) + text)
+    if help:
+        say(click.style("  help: ", fg="cyan") + help)
+
+
+def json_line(record: Any) -> str:
+    """One record as one line, keys in the order given."""
+    return json.dumps(record, ensure_ascii=False, default=str)
+
+
+def json_lines(records: Iterable[Any]) -> None:
+    """A stream of records, written in large pieces (a line at a time is five times slower)."""
+    stream = click.get_text_stream("stdout")
+    block: list[str] = []
+    for record in records:
+        block.append(json_line(record))
+        if len(block) >= 500:
+            stream.write("\n".join(block) + "\n")
+            block.clear()
+    if block:
+        stream.write("\n".join(block) + "\n")
+    stream.flush()
+
+
+def json_document(record: Any) -> None:
+    """One record for people and programs: indented."""
+    data(json.dumps(record, ensure_ascii=False, indent=2, default=str))
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[int] = ()) -> None:
+    """A plain table: columns as wide as needed, those in `right` set to the right (numbers)."""
+    cells = [[cell(value) for value in row] for row in rows]
+    widths = [max([len(header)] + [len(row[i]) for row in cells]) for i, header in enumerate(headers)]
+
+    def line(values: Sequence[str]) -> str:
+        parts = [value.rjust(width) if i in right else value.ljust(width) for i, (value, width) in enumerate(zip(values, widths, strict=True))]
+        return "  ".join(parts).rstrip()
+
+    data(click.style(line(list(headers)), bold=True))
+    for row in cells:
+        data(line(row))
+
+
+def cell(value: Any) -> str:
+    """A value in a table or a sentence: as people write it, on one line, without control characters."""
+    if value is None:
+        return "-"
+    if value is True or value is False:
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.2f}".rstrip("0").rstrip(".") if value == value and abs(value) < 1e15 else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return clean(str(value))
+
+
+def clean(text: str) -> str:
+    """Contact data is hostile: no control characters reach a terminal."""
+    return "".join(c if c.isprintable() else "?" if c not in "\n\t" else " " for c in text)
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """ "1 contact", "2,357 contacts" """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def reads_a_person() -> bool:
+    """Whether stderr is a terminal, where bars and questions make sense."""
+    return sys.stderr.isatty()
+
+
+def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    """Passes items on; a bar on stderr where a person waits for many of them."""
+    if total < PROGRESS_FROM or not reads_a_person():
+        yield from items
+        return
+    with click.progressbar(items, length=total, label=label, file=sys.stderr, update_min_steps=max(1, total // 200)) as bar:
+        yield from bar
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Asks before what can't be undone. Without a terminal there is no one to ask: refused, unless --yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise refused(f"not confirmed: {question[:1].lower()}{question[1:].rstrip('?')}", "add --yes to do it without a question")
+    if not click.confirm(question, err=True):
+        raise refused("not confirmed; nothing was changed")

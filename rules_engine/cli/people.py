@@ -1,0 +1,41 @@
+"""What a contact's stored state says about the person: attributes and segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+PAGE = 2_000
+
+
+def attributes(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Attribute → value, as the engine holds them."""
+    return dict(state.get("a") or {})
+
+
+def segments(state: Mapping[str, Any]) -> dict[str, int]:
+    """Segment → since when (ms)."""
+    return dict(state.get("s") or {})
+
+
+def everyone(store: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(id, state) of all contacts, sorted by id, a page at a time."""
+    after = ""
+    while True:
+        ids = store.contact_ids(after, PAGE)
+        if not ids:
+            return
+        rows = store.contacts(ids)
+        for contact in ids:
+            if contact in rows:
+                yield contact, orjson.loads(rows[contact].state)
+        after = ids[-1]
+
+
+def shown(values: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Attributes in the text forms of an import file, by their declared types."""
+    from rules_engine.engine.values import show
+
+    return {name: show(value, model.attribute_type(name) if model is not None else None) for name, value in sorted(values.items())}

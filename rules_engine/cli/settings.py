@@ -1,0 +1,138 @@
+"""Settings: flag > CAMP_* environment > camp.toml found upward > user config > default. Each value knows where it came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rules_engine.cli.errors import Trouble
+
+PROJECT_FILE = "camp.toml"
+
+DEFAULTS: dict[str, tuple[Any, str]] = {
+    "name": (None, "what the project is called"),
+    "database": ("camp.db", "the file with contacts, events and what was done"),
+    "templates": ("templates", "the folder with the texts of messages"),
+    "format": ("human", "how check reports: human, short, json, github, sarif"),
+}
+"""Camp's own settings: default and meaning. Tables such as [email] belong to the plugins of that name."""
+
+SECRETS = ("password", "secret", "token", "key", "credential")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value in force. source: "--db", "CAMP_DATABASE", the path of a file, or "default"."""
+
+    name: str
+    value: Any
+    source: str
+
+
+def project_file(start: Path | None = None) -> Path | None:
+    """The nearest camp.toml in the folder or above it."""
+    folder = (start or Path.cwd()).resolve()
+    if folder.is_file():
+        folder = folder.parent
+    for place in (folder, *folder.parents):
+        candidate = place / PROJECT_FILE
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def user_file() -> Path:
+    """The user's own settings, for all projects."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    return Path(base) / "camp" / "config.toml"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a settings file. Trouble with the place of a mistake."""
+    import tomllib
+
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except tomllib.TOMLDecodeError as error:
+        text = str(error)
+        raise Trouble(f"{path}: {text[:1].lower()}{text[1:]}", "settings are written in TOML: name = \"value\"") from error
+    except UnicodeDecodeError as error:
+        raise Trouble(f"{path}: the file is not in UTF-8", "save it as UTF-8") from error
+
+
+class Settings:
+    """All settings in force for one command. `folder` is the project's: where camp.toml is, else where we are."""
+
+    def __init__(self, flags: Mapping[str, Any] | None = None, start: Path | None = None) -> None:
+        self.flags = {name: value for name, value in (flags or {}).items() if value is not None}
+        self.file = project_file(start)
+        if self.file is not None:
+            self.folder = self.file.parent
+        else:
+            here = (start or Path.cwd()).resolve()
+            self.folder = here if here.is_dir() else here.parent
+        self.project = read_toml(self.file) if self.file is not None else {}
+        user = user_file()
+        self.user = read_toml(user) if user.is_file() else {}
+
+    def get(self, name: str) -> Setting:
+        """The setting of that name (`database`, `email.transport`). KeyError if it is no setting and nothing gives it."""
+        if name in self.flags:
+            return Setting(name, self.flags[name], FLAGS.get(name, f"--{name}"))
+        variable = "CAMP_" + name.upper().replace(".", "_")
+        if os.environ.get(variable):
+            return Setting(name, os.environ[variable], variable)
+        for content, file in ((self.project, self.file), (self.user, user_file())):
+            found = _look_up(content, name)
+            if found is not None:
+                return Setting(name, found, str(file))
+        return Setting(name, DEFAULTS[name][0], "default")
+
+    def all(self) -> list[Setting]:
+        """Camp's own settings, then those of the files' tables, in the order of the files."""
+        names = dict.fromkeys(DEFAULTS)
+        for content in (self.project, self.user):
+            names.update(dict.fromkeys(_paths(content)))
+        return [self.get(name) for name in names]
+
+    @property
+    def database(self) -> Path:
+        """The database's file: a flag or a variable counts from where we are, camp.toml from where it stands."""
+        setting = self.get("database")
+        if not isinstance(setting.value, str) or not setting.value:
+            raise Trouble(f"{setting.source}: database must be the name of a file, such as \"camp.db\"")
+        path = Path(setting.value).expanduser()
+        base = Path.cwd() if setting.source in (FLAGS["database"], "CAMP_DATABASE") else self.folder
+        return path if path.is_absolute() else base / path
+
+
+FLAGS = {"database": "--db"}
+
+
+def _look_up(content: Mapping[str, Any], name: str) -> Any:
+    found: Any = content
+    for part in name.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return None
+        found = found[part]
+    return found
+
+
+def _paths(content: Mapping[str, Any], prefix: str = "") -> list[str]:
+    paths: list[str] = []
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            paths += _paths(value, f"{prefix}{name}.")
+        else:
+            paths.append(prefix + name)
+    return paths
+
+
+def shown(setting: Setting) -> Any:
+    """A value as it may be shown: secrets are not."""
+    word = setting.name.rsplit(".", 1)[-1].lower()
+    return "(hidden)" if setting.value and any(secret in word for secret in SECRETS) else setting.value

@@ -1,0 +1,403 @@
+"""`advance`: one contact, one cause, one answer. Pure: the same state, cause and time give the same answer, to the byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rules_engine.decisions import Decision, Effect
+from rules_engine.engine import calendar
+from rules_engine.engine.messages import Messages
+from rules_engine.engine.tick import SetAside
+from rules_engine.facts import ContactChange, Event, Wake
+from rules_engine.plan import steps as op
+from rules_engine.plan.program import Program, Ruleset, Trigger
+
+STATE_VERSION = 1
+_EMPTY: dict[str, Any] = {}
+_NO_ARRIVAL = (_EMPTY, None, 0, "", "")
+_ORDER = {"f": 0, "d": 1, "x": 2, "i": 3}
+
+
+class Tick(Messages):
+    """All of a tick: facts, journeys, messages, and what comes in. One serves a program; `begin` points it at a contact."""
+
+    __slots__ = ()
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.agenda, self.admissions, self.queue = [], [], []
+        self.dirty, self.edges = set(), []
+        self.pending = self.quiet = False
+        self.bindings: dict[str, Any] = {}
+        self.start = self.start_sequence = 0
+        self.key, self.keys, self.wanted = None, {}, None
+
+    def begin(self, state: dict[str, Any], wall: int) -> None:
+        self.state = state
+        self.contact = state["id"]
+        self.a, self.s, self.history = state["a"], state["s"], state["h"]
+        self.instances, self.timers = state["i"], state["t"]
+        self.wall = wall
+        self.sequence = state["n"]
+        self.raw: list[Any] = []
+        self.effects: list[Effect] = []
+        self.emits: list[Event] = []
+        self.count = self.pushed = 0
+        self.fired: dict[str, int] = {}
+        self._zone = None
+        self.ruleset = None
+
+    def clear(self) -> None:
+        """Forgets what an abandoned tick left."""
+        self.agenda, self.admissions, self.queue = [], [], []
+        self.dirty, self.edges = set(), []
+        self.pending = self.quiet = False
+
+    # ── causes ──
+
+    def wake(self, until: int) -> None:
+        """Everything that is due up to and including `until`, each at its own time, in (due, id) order."""
+        timers = self.timers
+        while timers:
+            due = min(timers.values())
+            if due > until:
+                return
+            self._due(max(due, self.state["k"]), [name for name, at in timers.items() if at == due])
+
+    def _due(self, now: int, names: list[str]) -> None:
+        self.now = self.state["k"] = now
+        self.cause = "timer"
+        self.count, self.fired = 0, {}
+        self.use_arrival((_EMPTY, None, now, "", f"@{now}"))
+        names.sort(key=self._timer_order)
+        for name in names:
+            if self.timers.get(name, now + 1) > now:
+                continue
+            kind, _, rest = name.partition(":")
+            if kind == "f":
+                self._due_fact(rest)
+            elif kind == "d":
+                self._due_trigger(rest, now)
+            elif kind == "x":
+                self._due_exit(name, rest)
+            else:
+                self._due_instance(rest)
+            if kind in ("f", "x"):
+                self.react()
+        self.drain()
+
+    def _timer_order(self, name: str) -> tuple[Any, ...]:
+        kind, _, rest = name.partition(":")
+        instance = self.instances.get(rest) if kind == "i" else None
+        ruleset = self.program.by_name.get(instance["c"]) if instance else None
+        return (_ORDER[kind], -ruleset.priority if ruleset else 0, rest)
+
+    def _due_fact(self, fact: str) -> None:
+        derived = next((item for item in self.program.derived if item.fact == fact), None)
+        del self.timers[f"f:{fact}"]
+        if derived is not None and self.refresh(derived):
+            self.dirty.add(fact)
+            self.pending = True
+
+    def _due_trigger(self, name: str, now: int) -> None:
+        del self.timers[f"d:{name}"]
+        for ruleset, trigger in self.program.timed:
+            if trigger.id == name:
+                if self._ripe(trigger, now):
+                    self.state["d"][name] = now
+                    self.push(ruleset, trigger)
+                self.arm(ruleset, trigger)
+
+    def _ripe(self, trigger: Trigger, now: int) -> bool:
+        """Whether a timer still means what it meant when it was set: what it waits for may have moved (lazy re-arm)."""
+        self.use_nothing_in(trigger)
+        due = trigger.timed.due(self, now - 1, None)  # type: ignore[union-attr]
+        return due is not None and due <= now
+
+    def use_nothing_in(self, trigger: Trigger) -> None:
+        name = trigger.id.split(":")[0]
+        ruleset = self.program.by_name.get(name)
+        if ruleset is not None:
+            self.use_nothing(ruleset)
+
+    def _due_exit(self, timer: str, rest: str) -> None:
+        del self.timers[timer]
+        iid, _, place = rest.rpartition("|")
+        instance = self.instances.get(iid)
+        if instance is None or instance.get("x"):
+            return
+        ruleset = self.program.by_name[instance["c"]]
+        number, position = (int(part) for part in place.split("."))
+        exit_ = ruleset.exits[number]
+        trigger = exit_.triggers[position]
+        self.use(instance)
+        due = trigger.timed.due(self, self.now - 1, instance["t0"])  # type: ignore[union-attr]
+        if due is not None and due <= self.now:
+            if trigger.where is None or trigger.where.test(self):
+                self.leave(iid, instance, exit_.reason or trigger.text, None, exit_)
+        elif due is not None:
+            self.timers[timer] = due
+
+    def _due_instance(self, iid: str) -> None:
+        instance = self.instances.get(iid)
+        timer = f"i:{iid}"
+        due = self.timers.pop(timer)
+        if instance is None:
+            return
+        ruleset = self.program.by_name.get(instance["c"])
+        position = ruleset.index.get(instance["s"]) if ruleset is not None else None
+        if ruleset is None or position is None:
+            self._strand(iid, instance)
+            return
+        item = ruleset.ops[position]
+        if isinstance(item, op.Act):
+            self._queue_message(iid, instance, item, instance["h"]["from"], instance["h"]["why"], ())
+        elif isinstance(item, op.Wait):
+            if "w" not in instance:
+                return
+            self.use(instance)
+            found = self._resolve(iid, instance, item, self.now)
+            if found is not None:
+                self.push_call(ruleset, self._go_on, (iid, instance, found[0], due, found[1]))
+        elif isinstance(item, op.Loop):
+            self.push_call(ruleset, self._go_on, (iid, instance, position, due, item.site.text))
+        else:
+            self.push_call(ruleset, self._go_on, (iid, instance, position + 1, due, f"after {item.site.text}"))
+
+    def _strand(self, iid: str, instance: dict[str, Any]) -> None:
+        """The step the instance stands at is gone from the program: it leaves, and says so."""
+        ruleset = self.program.by_name.get(instance["c"]) or Ruleset(instance["c"], True, 0, ("", 0))
+        self.decide(ruleset, None, "exit", key=instance["k"], reason=f"its step {instance['s']!r} is no longer in the campaign")
+        self._drop_timers(iid)
+        self.instances.pop(iid, None)
+
+    def arm(self, ruleset: Ruleset, trigger: Trigger) -> None:
+        """Sets the timer of a trigger on time: its next moment that is not past and has not been answered yet."""
+        timed = trigger.timed
+        assert timed is not None
+        name = trigger.id
+        self.use_nothing(ruleset)
+        fired = self.state["d"].get(name)
+        now = self.now
+        after = now - 1 if fired is None else max(now - 1, fired)
+        due = timed.due(self, after, None)
+        if due is not None and timed.kind == "yearly" and fired is not None:
+            due = self._next_year(timed, due, fired)
+        if due is None or due < now or due == fired:
+            self.timers.pop(f"d:{name}", None)
+        else:
+            self.timers[f"d:{name}"] = due
+
+    def _next_year(self, timed: Any, due: int | None, fired: int) -> int | None:
+        """An anniversary comes once in a year, also when its date was edited after it came."""
+        zone = self.zone()
+        year = calendar.local_date(fired + timed.shift, zone).year
+        while due is not None and calendar.local_date(due + timed.shift, zone).year <= year:
+            due = timed.due(self, due, None)
+        return due
+
+    def event(self, event: Event, now: int) -> None:
+        """An event that came in."""
+        state = self.state
+        self.now = now if now > state["k"] else state["k"]
+        state["k"] = self.now
+        self.cause = event.id
+        self.count, self.fired = 0, {}
+        self.take(event, False)
+        if self.pending or self.agenda or self.admissions or self.queue or self.dirty:
+            self.drain()
+
+    def take(self, event: Event, noted: bool) -> None:
+        """One event's consequences: facts and history first, then goals, exits, waits, then rules and campaigns. noted: its facts and
+        history are in already."""
+        at = event.at
+        if at > self.now:
+            at = self.now
+        self.arrival = (event.data, event.subject, at, event.name, event.id)
+        self.e, self.event_subject, self.event_at, self.event_name, self.event_id = self.arrival
+        plan = self.program.events.get(event.name)
+        if plan is None:
+            return
+        if plan.bare:
+            self.ruleset = None
+            self.sequence += 1
+            if plan.match is not None:
+                plan.match(self)
+            return
+        if not noted:
+            self._note(plan)
+        if self.state["g"]:
+            for name, triggers in plan.goals.items():
+                for trigger in triggers:
+                    self.reach_goal(self.program.by_name[name], trigger, event.name)
+        if self.instances:
+            for name, exits in plan.exits.items():
+                for exit_, trigger in exits:
+                    self.exit_all(self.program.by_name[name], exit_, trigger, event.name)
+            if plan.waits:
+                self.resume_on_event(event.name)
+        if plan.match is not None:
+            self.use_arrival(self.arrival)
+            self.ruleset, self._zone = None, None
+            if self.dirty or self.edges:
+                self.pending = True
+            plan.match(self)
+
+    def note(self, event: Event) -> None:
+        """Puts an event of our own into history at once; the context of the running step stays."""
+        saved = (self.arrival, self.e, self.event_subject, self.event_at, self.event_name, self.event_id)
+        self.arrival = (event.data, event.subject, event.at, event.name, event.id)
+        self.e, self.event_subject, self.event_at, self.event_name, self.event_id = self.arrival
+        self._note(self.program.events[event.name])
+        self.arrival, self.e, self.event_subject, self.event_at, self.event_name, self.event_id = saved
+
+    def _note(self, plan: Any) -> None:
+        self.sequence += 1
+        if plan.contract is not None and not plan.contract.test(self):
+            text, reads = plan.contract.failure(self)
+            shown = ", ".join(f"{name} is {value!r}" for name, value in reads)
+            raise SetAside(f"event {plan.name} breaks its declaration: {text} is false ({shown})")
+        watched = self.program.watched
+        for query in plan.queries:
+            if query.record(self):
+                fact = f"q:{query.id}"
+                if fact in watched:
+                    self.dirty.add(fact)
+        for change in plan.changes:
+            self.change(change, None)
+        if self.dirty or self.edges:
+            self.react()
+
+    def emit(self, name: str, value: dict[str, Any], site: Any) -> None:
+        """`event.emit`: an event of this contact, acted on in the same tick and kept in the log."""
+        place = f"{site.ruleset.name}/{site.step}" if site is not None else "engine"
+        event = Event(f"{self.cause}/{place}/{self.sequence}.{len(self.emits)}", name, self.contact, self.now, value.get("subject"),
+                      {key: item for key, item in value.get("data", _EMPTY).items() if item is not None}, self.now)
+        self.emits.append(event)
+        self.queue.append((event, False))
+
+    def contact_change(self, change: ContactChange, now: int) -> None:
+        """New attribute values and memberships."""
+        state = self.state
+        self.now = state["k"] = max(now, state["k"])
+        self.cause = change.id
+        self.count, self.fired = 0, {}
+        self.use_arrival((_EMPTY, None, self.now, "", change.id))
+        derived = {item.name for item in self.program.derived if not item.segment}
+        for name, value in change.attributes.items():
+            if name not in derived:
+                self.set_attribute(name, value)
+        for segment, member in change.segments.items():
+            self.set_member(segment, member)
+        self.drain()
+
+
+class Advanced:
+    """The answer of `advance`: see rules_engine.decisions. Decisions of plain rules are kept as short tuples until they are read."""
+
+    __slots__ = ("state", "wake_at", "effects", "emits", "_raw", "_contact")
+
+    def __init__(self, state: dict[str, Any], wake_at: int | None, raw: list[Any], effects: list[Effect], emits: list[Event],
+                 contact: str) -> None:
+        self.state, self.wake_at, self._raw, self.effects, self.emits, self._contact = state, wake_at, raw, effects, emits, contact
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """What was decided, in order."""
+        return [item if isinstance(item, Decision) else expand(item, self._contact) for item in self._raw]
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing was decided."""
+        return not self._raw
+
+    @property
+    def fired(self) -> list[str]:
+        """The names of the rulesets behind the decisions, in order."""
+        return [(item.campaign or item.rule) if isinstance(item, Decision) else item[0].ruleset.name for item in self._raw]
+
+
+def expand(item: tuple[Any, ...], contact: str) -> Decision:
+    """The full decision of a plain rule's action: (site, at, call, cause)."""
+    site, at, call, cause = item
+    ruleset = site.ruleset
+    return Decision(at, contact, None, ruleset.name, None, site.step, "action", call.name, call.primary, dict(call.params), "done",
+                    "WHEN " + " OR ".join(trigger.text for trigger in ruleset.triggers), (), cause, site.place)
+
+
+def new_state(contact: str, created: int) -> dict[str, Any]:
+    """The record of a contact of which nothing is known but that it exists since `created` (ms).
+
+    v schema version; id; since; k clock; n sequence; a attributes; s segments {name: since}; h history {question: slot}; i instances;
+    m entries {campaign: [times, last]}; c counters {name: [times]}; t timers {name: due}; d answered moments; g open goals; p program.
+    """
+    return {"v": STATE_VERSION, "id": contact, "since": created, "k": created, "n": 0, "a": {}, "s": {}, "h": {}, "i": {}, "m": {}, "c": {},
+            "t": {}, "d": {}, "g": {}, "p": None}
+
+
+def _tick(program: Program) -> Tick:
+    tick = program.tick
+    if tick is None:
+        tick = program.tick = Tick(program)
+    return tick
+
+
+def advance(program: Program, state: dict[str, Any], cause: Event | ContactChange | Wake, now: int, *, quietly: bool = False) -> Advanced:
+    """What follows from one cause for one contact. Consumes `state`; the answer's state takes its place.
+
+    now: the log's time of the cause (ms); everything due up to it happens first, each at its own time. quietly: the change is how things
+    already are (a TEST's GIVEN): facts follow from it, but no rule or campaign starts.
+    Raises SetAside(reason) for what can't be processed; the given state must then be thrown away.
+    """
+    tick = _tick(program)
+    tick.begin(state, now)
+    try:
+        if state["p"] != program.digest:
+            _adopt(tick, state, cause, now, quietly)
+        timers = state["t"]
+        if timers and min(timers.values()) <= now:
+            tick.wake(now)
+        if type(cause) is Event:
+            tick.event(cause, now)
+        elif type(cause) is ContactChange:
+            tick.quiet = quietly
+            tick.contact_change(cause, now)
+            tick.quiet = False
+        elif now > state["k"]:
+            state["k"] = now
+    except SetAside:
+        tick.clear()
+        raise
+    state["n"] = tick.sequence
+    return Advanced(state, min(timers.values()) if timers else None, tick.raw, tick.effects, tick.emits, tick.contact)
+
+
+def _adopt(tick: Tick, state: dict[str, Any], cause: Any, now: int, quietly: bool) -> None:
+    """A state meets a program for the first time: what this program derives is worked out before anything else happens."""
+    program = tick.program
+    created = state["p"] is None
+    state["p"] = program.digest
+    tick.now = state["k"] = max(state["k"], min(now, cause.at)) if created else state["k"]
+    tick.cause = cause.id if not isinstance(cause, Wake) else "timer"
+    if created and isinstance(cause, ContactChange):
+        since = cause.attributes.get("created_at")
+        if isinstance(since, int) and since <= now:
+            state["since"] = since
+    tick.use_arrival((_EMPTY, None, tick.now, "", tick.cause))
+    known = {f"f:{item.fact}" for item in program.derived} | {f"d:{trigger.id}" for _, trigger in program.timed}
+    for timer in [name for name in state["t"] if name[0] in "fd" and name not in known]:
+        del state["t"][timer]
+    tick.dirty.add("new")
+    tick.pending = True
+    if created and not quietly and "contact.created" in program.events:
+        tick.queue.append((Event(f"created/{tick.contact}", "contact.created", tick.contact, tick.now, None, {}), False))
+    if created and isinstance(cause, ContactChange):
+        return  # first the attributes, then what follows from them
+    tick.quiet = quietly or not created
+    tick.react()
+    tick.quiet = False
+
+
+def members(state: dict[str, Any]) -> frozenset[str]:
+    """The segments a contact is in."""
+    return frozenset(name for name in state["s"] if name[0] != "?")

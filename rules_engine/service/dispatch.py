@@ -1,0 +1,240 @@
+"""Effects out: commit the claim, call the plugin, commit the outcome. What can't be known is `unknown`, never guessed (promises P5, P6).
+
+A crash leaves `claimed` what was being handed over, and nothing else: what can't be repeated is claimed one at a time (or as many as there
+are workers); what the provider recognises by its key is claimed in batches, because handing it over again is harmless.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rules_engine.actions import Action, Call, Outcome
+from rules_engine.clock import Clock
+from rules_engine.facts import Event
+from rules_engine.host import Host
+from rules_engine.limits import MAX_ATTEMPTS
+from rules_engine.service import faults as points
+from rules_engine.service.runner import Runner, ThreadRunner
+from rules_engine.store import codec
+from rules_engine.store.port import CLAIM, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, Verdict
+
+log = logging.getLogger("camp.dispatch")
+
+LOOK = 200                    # effects looked at in one claim
+BATCH = 50                    # repeatable effects claimed at once
+FIRST_RETRY = 30_000          # ms; doubles with each attempt
+LONGEST_RETRY = 6 * 3_600_000
+LONGEST_RETRY_AFTER = 7 * 86_400_000  # a provider that asks for more is mistaken
+STATES = {"accepted": "accepted", "failed": "failed", "retry": "retry_wait", "unknown": "unknown"}
+
+Attributes = Callable[[dict], Mapping[str, Any]]
+
+
+class Dispatcher:
+    """Hands over what is due. Call it under the store's run lock, from one thread.
+
+    settings: each plugin's table of camp.toml, secrets filled in, by the plugin's name. attributes: a contact's attributes from its state;
+    default: the engine's.
+    """
+
+    def __init__(self, store: Store, host: Host, clock: Clock, *, settings: Mapping[str, Mapping[str, Any]] | None = None, project: Path | None = None,
+                 attributes: Attributes | None = None, runner: Runner | None = None, faults: points.Faults = points.none) -> None:
+        self._store, self._host, self._clock, self._faults = store, host, clock, faults
+        self._settings, self._project = settings or {}, project or Path()
+        self._attributes = attributes or real_attributes()
+        self._runner = runner or ThreadRunner()
+
+    # ------------------------------------------------------------ verbs
+
+    def recover(self) -> list[EffectRow]:
+        """After a start: what a dead process left behind. Returns the effects that are now unknown."""
+        lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat)
+        for effect in lost:
+            log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail)
+        return lost
+
+    def turn(self, until: int | None = None) -> Counter | None:
+        """One claim with its hand-overs: new state -> count; None if nothing was due. Raises StoreError.
+
+        until: a replay's time. There each effect leaves at its own time, at which the engine has just judged it: it is neither late nor
+        judged again by what the contact became afterwards.
+        """
+        now = self._clock.now() if until is None else until
+        bench = _Bench(self, now, replay=until is not None)
+        claimed = self._store.claim_effects(now, LOOK, bench.judge)
+        if not claimed:
+            return bench.ended or None
+        settlements, news = [], []
+        for candidate, outcome in self._hand_over(claimed):
+            settlement = self._settlement(candidate.effect, outcome, until)
+            settlements.append(settlement)
+            news += self._news(candidate.effect, settlement)
+        self._faults(points.AFTER_CALL)
+        self._store.settle(settlements, news)
+        return bench.ended + Counter(settlement.state for settlement in settlements)
+
+    # ------------------------------------------------------------ hand-over
+
+    def _hand_over(self, claimed: list[Candidate]) -> list[tuple[Candidate, Outcome]]:
+        work = []
+        for candidate in claimed:
+            action = self._host.actions.get(candidate.effect.action)
+            work.append((action, self._call(candidate)))
+        self._faults(points.BEFORE_CALL)
+        return list(zip(claimed, self._runner.run(work), strict=True))
+
+    def _call(self, candidate: Candidate) -> Call:
+        effect = candidate.effect
+        contact = dict(self._attributes(codec.load(candidate.state))) if candidate.state else {}
+        contact.setdefault("id", effect.contact)
+        at = datetime.fromtimestamp(effect.at / 1000, UTC)
+        return Call(effect.id, effect.action, effect.primary, effect.params, contact, effect.ruleset or None, self.settings_of(effect.action),
+                    self._project, at, effect.attempts)
+
+    def settings_of(self, action: str) -> Mapping[str, Any]:
+        """The settings of the plugin that provides an action."""
+        return self._settings.get(self._host.providers.get(action, ""), {})
+
+    # ------------------------------------------------------------ outcomes
+
+    def _settlement(self, effect: EffectRow, outcome: Outcome, until: int | None) -> Settlement:
+        now = self._clock.now() if until is None else effect.claimed_at if effect.attempts > 1 else effect.at
+        assert now is not None
+        state, detail, next_at = STATES[outcome.state], outcome.detail, None
+        if state == "retry_wait" and effect.attempts >= MAX_ATTEMPTS:
+            state, detail = "failed", f"given up after {effect.attempts} attempts: {detail}"
+        elif state == "retry_wait":
+            next_at = now + delay(effect.id, effect.attempts, outcome.retry_after)
+        if state in ("failed", "unknown"):
+            log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail)
+        return Settlement(effect.id, effect.attempts, state, now, detail, outcome.provider_id, next_at)
+
+    def _news(self, effect: EffectRow, settlement: Settlement) -> list[Arrival]:
+        """What the log is told: `email.failed` for an `email.send` that failed for good, where a plugin has such an event."""
+        name = effect.action.partition(".")[0] + ".failed"
+        if settlement.state != "failed" or name not in self._host.events:
+            return []
+        subject = effect.primary if isinstance(effect.primary, str) else None
+        data = {"reason": settlement.detail, "campaign": effect.ruleset}
+        known = self._host.events[name].fields
+        event = Event(f"{effect.id}:failed", name, effect.contact, settlement.at, subject, {key: data[key] for key in data if key in known})
+        return [Arrival(event, SOURCE_OUTCOMES)]
+
+    # ------------------------------------------------------------ what may be repeated
+
+    def repeatable(self, effect: EffectRow) -> bool:
+        """Whether handing it over again under the same key is harmless, as the settings are now."""
+        action = self._host.actions.get(effect.action)
+        return action is not None and idempotency(action, self.settings_of(effect.action)) == "key"
+
+    def _may_repeat(self, effect: EffectRow) -> bool:
+        """After a restart: repeatable, and the provider still remembers the key."""
+        action = self._host.actions.get(effect.action)
+        if action is None or not self.repeatable(effect):
+            return False
+        first = effect.first_claimed_at
+        return not action.window or first is None or self._clock.now() - first < action.window * 1000
+
+
+class _Bench:
+    """Judges the candidates of one claim. `ended`: those that will never be handed over, by state."""
+
+    def __init__(self, dispatcher: Dispatcher, now: int, replay: bool) -> None:
+        self._dispatcher, self._now, self._replay = dispatcher, now, replay
+        self._left: int | None = None
+        self._kind = False
+        self.ended: Counter = Counter()
+
+    def judge(self, candidate: Candidate) -> Verdict | None:
+        """Claim it, end it, or (None) leave it for later."""
+        effect = candidate.effect
+        if candidate.pending and not self._replay:  # an unsubscribe may be among the unread news (promise P9)
+            return None
+        verdict = None if self._replay else expiry(effect, self._now) or self._consent(candidate)
+        if verdict is not None:
+            self.ended[verdict.state] += 1
+            return verdict
+        kind = self._dispatcher.repeatable(effect)
+        if self._left is None:
+            self._kind, self._left = kind, BATCH if kind else self._dispatcher._runner.workers
+        if kind != self._kind or self._left == 0:
+            return None
+        self._left -= 1
+        return CLAIM
+
+    def _consent(self, candidate: Candidate) -> Verdict | None:
+        effect = candidate.effect
+        if effect.channel is None or candidate.state is None or effect.message_class == "internal":
+            return None
+        return consent(effect, self._dispatcher._attributes(codec.load(candidate.state)))
+
+
+# ---------------------------------------------------------------- rules, pure
+
+def expiry(effect: EffectRow, now: int) -> Verdict | None:
+    """`expired` if the moment has passed up to which it makes sense."""
+    if effect.expires is not None and now >= effect.expires:
+        return Verdict("expired", "its time was over before it could be handed over")
+    return None
+
+
+def consent(effect: EffectRow, attributes: Mapping[str, Any]) -> Verdict | None:
+    """`cancelled` if the contact, as it is now, must not get it: suppression stops marketing and transactional messages, a missing
+    consent marketing only."""
+    suppressed = lookup(attributes, "suppressed", effect.channel)
+    if suppressed:
+        return Verdict("cancelled", f"suppressed.{effect.channel} is {suppressed}")
+    if effect.message_class == "marketing" and lookup(attributes, "consent", effect.channel) is False:
+        return Verdict("cancelled", f"consent.{effect.channel} was withdrawn")
+    return None
+
+
+def lookup(attributes: Mapping[str, Any], group: str, name: str | None) -> Any:
+    """`consent.email`, kept flat or as a map."""
+    if f"{group}.{name}" in attributes:
+        return attributes[f"{group}.{name}"]
+    inner = attributes.get(group)
+    return inner.get(name) if isinstance(inner, Mapping) else None
+
+
+def delay(effect: str, attempt: int, retry_after: float | None) -> int:
+    """Milliseconds until the next attempt: exponential backoff with full jitter, and never sooner than the provider asked.
+
+    The jitter comes from the effect and the attempt: a replay or a restart computes the same.
+    """
+    longest = min(LONGEST_RETRY, FIRST_RETRY * 2 ** (attempt - 1))
+    chance = int.from_bytes(hashlib.blake2b(f"{effect}:{attempt}".encode("utf-8", "replace"), digest_size=8).digest(), "big") / 2**64
+    wait = int(longest * chance)
+    if retry_after is not None and math.isfinite(retry_after) and retry_after > 0:
+        wait = max(wait, min(int(retry_after * 1000), LONGEST_RETRY_AFTER))
+    return max(wait, 1)
+
+
+def idempotency(action: Action, settings: Mapping[str, Any]) -> str:
+    """none | key | lookup, under these settings. A plugin's module may say so by a function `idempotency(settings)`, because a transport
+    to files recognises every key and one by SMTP none; the record's own word counts otherwise (`key` without a window: none)."""
+    module = sys.modules.get(getattr(action.perform, "__module__", "") or "")
+    ask = getattr(module, "idempotency", None)
+    if callable(ask):
+        try:
+            answer = ask(settings)
+        except Exception:
+            log.exception("the plugin of %s can't tell its idempotency", action.name)
+            return "none"
+        return answer if answer in ("none", "key", "lookup") else "none"
+    return "none" if action.idempotency == "key" and not action.window else action.idempotency
+
+
+def real_attributes() -> Attributes:
+    """The engine's own way from a state to attributes."""
+    from rules_engine import engine
+
+    return engine.attributes

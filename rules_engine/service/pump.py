@@ -1,0 +1,372 @@
+"""The pump: new events and due wake-ups, through `advance`, into the store, one block a transaction (law 7 of the core).
+
+Live: events in order of arrival, the log's time is the time of arrival; wake-ups fire up to the wall's time, once the log is read to
+its end. Replay: everything in order of (time, wake-ups first, then seq), the log's time is when things happened, up to a given moment.
+Where blocks begin and end changes nothing: a test compares block sizes, and a killed process just goes on from the last commit.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from rules_engine.clock import Clock
+from rules_engine.decisions import Advanced
+from rules_engine.facts import Wake
+from rules_engine.limits import MAX_CONTACT_BYTES
+from rules_engine.service import faults as points
+from rules_engine.store import codec
+from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, LogRow, Store
+
+log = logging.getLogger("camp.pump")
+
+LIVE_BLOCK = 500          # events of one transaction; at 100 the sync costs as much as the work, above 500 little is won
+LIVE_MILLISECONDS = 20    # a block of slow events ends after that, so that the first is not acknowledged late
+REPLAY_BLOCK = 2_000      # nobody waits for a single event of a replay
+CACHE_BYTES = 64 << 20    # states in memory, as JSON
+_BAD = (BadData, TypeError, ValueError, OverflowError)  # what values that can't be stored raise; UnicodeError is a ValueError
+
+Key = tuple[int, int, Any]  # (time, 0, contact) of a wake-up, (time, 1, seq) of a log row: the order of a replay
+
+
+class Engine(NamedTuple):
+    """What the pump needs of the engine. `refusal`: the exception that says why an event can't be processed."""
+
+    advance: Callable[[Any, dict, Cause, int], Advanced]
+    new_state: Callable[[str, int], dict]
+    refusal: type[Exception]
+
+
+def real_engine() -> Engine:
+    """Camp's own."""
+    from rules_engine.engine import SetAside, advance, new_state
+
+    return Engine(advance, new_state, SetAside)
+
+
+class Turn(NamedTuple):
+    """What one block did. `at`: the log time reached. `decisions`: (campaign or rule, kind, action, outcome) -> count."""
+
+    events: int = 0
+    wakes: int = 0
+    set_aside: int = 0
+    effects: int = 0
+    decisions: Counter = Counter()
+    at: int = 0
+
+
+class _Held:
+    """One contact while a block runs. `past`: what was applied in this block, to build the state again after a refusal."""
+
+    __slots__ = ("past", "state", "stored", "wake_at")
+
+    def __init__(self, row: ContactRow | None) -> None:
+        self.stored = row
+        self.state: dict | None = None
+        self.wake_at = row.wake_at if row else None
+        self.past: list[tuple[Cause, int]] = []
+
+
+class Pump:
+    """Runs one program over one store. Call it under the store's run lock, from one thread."""
+
+    def __init__(self, store: Store, program: Any, engine: Engine | None = None, *, live_block: int = LIVE_BLOCK, replay_block: int = REPLAY_BLOCK,
+                 cache_bytes: int = CACHE_BYTES, faults: points.Faults = points.none) -> None:
+        self._store, self._program, self._engine = store, program, engine or real_engine()
+        self._live_block, self._replay_block, self._faults = live_block, replay_block, faults
+        self._cache = _Cache(cache_bytes)
+        self._cursor, self.at = store.position()
+        self._log_turn = False  # the last block was of the log: what is due by its time comes next
+        self._single = 0  # blocks of one still to do after a block that could not be saved
+
+    # ------------------------------------------------------------ live
+
+    def live(self, clock: Clock) -> Turn | None:
+        """One block of the log or of due wake-ups; None if there is nothing to do. Raises StoreError.
+
+        While the log has a backlog, its time stands at the last event read, and what is due by then fires in between. The wall's time counts
+        once the log is read to its end.
+        """
+        due = self._store.due(self.at, self._limit(self._live_block)) if self._log_turn else []
+        self._log_turn = False
+        if due:
+            return self._live_wakes([contact for _, contact in due], self.at)
+        rows = self._store.read_log(self._cursor, self._limit(self._live_block))
+        if rows:
+            self._log_turn = True
+            return self._live_events(rows, clock)
+        now = self._store.quiet_now(self._cursor)
+        if now is None:  # something arrived meanwhile
+            return Turn(at=self.at)
+        now = max(now, self.at)
+        due = self._store.due(now, self._limit(self._live_block))
+        return self._live_wakes([contact for _, contact in due], now) if due else None
+
+    def _live_events(self, rows: list[LogRow], clock: Clock) -> Turn:
+        block = self._begin(row.cause.contact for row in rows)
+        begun = clock.now()
+        for number, row in enumerate(rows, 1):
+            block.event(row, max(block.at, row.received))
+            block.saved.cursor = row.seq
+            if number % 16 == 0 and clock.now() - begun > LIVE_MILLISECONDS:
+                break
+        return self._end(block)
+
+    def _live_wakes(self, contacts: list[str], now: int) -> Turn:
+        block = self._begin(contacts)
+        for contact in contacts:
+            block.wake(contact, now)
+        return self._end(block)
+
+    # ------------------------------------------------------------ replay
+
+    def replay(self, until: int) -> Turn | None:
+        """One block of history up to and including `until`; None if there is none left. Raises StoreError."""
+        limit = self._limit(self._replay_block)
+        rows = self._store.read_history(until, limit)
+        due = self._store.due(until, limit)
+        if not rows and not due:
+            return self._reach(until)
+        agenda: list[tuple[Key, LogRow | None]] = [((row.cause.at, 1, row.seq), row) for row in rows]
+        agenda += [((at, 0, contact), None) for at, contact in due]
+        agenda.sort(key=lambda item: item[0])
+        # Beyond a list that is full there may be more of its kind: what comes later has to wait for the next block.
+        last = min(((rows[-1].cause.at, 1, rows[-1].seq) if len(rows) == limit else (until + 1, 0, "")),
+                   ((*due[-1][:1], 0, due[-1][1]) if len(due) == limit else (until + 1, 0, "")))
+        block = self._begin([item[1].cause.contact if item[1] else item[0][2] for item in agenda])
+        for key, row in _merge(agenda, block, last):
+            if row is None:
+                block.wake(key[2], key[0])
+            else:
+                block.event(row, row.cause.at)
+            if block.crossed or block.count >= limit:  # an event for another contact has its place in the log: read that again
+                break
+        return self._end(block)
+
+    def _reach(self, until: int) -> None:
+        if self.at < until:
+            self._store.commit(Block(self._digest, clock=until))
+            self.at = until
+
+    # ------------------------------------------------------------ blocks
+
+    @property
+    def _digest(self) -> str:
+        return self._program.digest
+
+    def _limit(self, size: int) -> int:
+        return 1 if self._single else size
+
+    def _begin(self, contacts: Iterable[str]) -> _Block:
+        wanted = dict.fromkeys(contacts)
+        found = {contact: row for contact in wanted if (row := self._cache.get(contact)) is not None}
+        missing = [contact for contact in wanted if contact not in found]
+        if missing:
+            found.update(self._store.contacts(missing))
+        self._faults(points.BLOCK_READ)
+        return _Block(self._engine, self._program, found, self.at)
+
+    def _end(self, block: _Block) -> Turn:
+        """Commits, or takes the block apart if it holds what can't be stored."""
+        saved = block.saved
+        try:
+            block.close()
+            self._faults(points.BLOCK_ADVANCED)
+            self._store.commit(saved)
+        except _BAD as error:
+            return self._take_apart(block, error)
+        self._single = max(0, self._single - 1)
+        self._cache.put(saved.states)
+        for wake, _ in saved.stuck:
+            self._cache.drop(wake.contact)
+        self.at = max(self.at, block.at)
+        if saved.cursor is not None:
+            self._cursor = saved.cursor
+        return block.turn()
+
+    def _take_apart(self, block: _Block, error: Exception) -> Turn:
+        """Nothing of the block was saved. Larger than one: all of it again, one by one. One: it is set aside."""
+        if block.count > 1:
+            self._single = block.count
+            return Turn(at=self.at)
+        reason = f"what it leads to can't be stored: {type(error).__name__}: {error}"
+        log.error("set aside %s: %s", block.first, reason)
+        only = Block(self._digest, cursor=block.saved.cursor, clock=block.saved.clock)
+        if isinstance(block.first, LogRow):
+            only.set_aside.append((block.first.seq, reason))
+        else:
+            only.stuck.append((block.first, reason))
+            self._cache.drop(block.first.contact)
+        self._store.commit(only)
+        self._single = max(0, self._single - 1)
+        if only.cursor is not None:
+            self._cursor = only.cursor
+        return Turn(set_aside=1, at=self.at)
+
+
+class _Block:
+    """One block in the making: contacts held, and what will be saved."""
+
+    def __init__(self, engine: Engine, program: Any, rows: dict[str, ContactRow], at: int) -> None:
+        self._advance, self._new_state, self._refusal = engine
+        self._program, self._rows = program, rows
+        self._held: dict[str, _Held] = {}
+        self.saved = Block(program.digest)
+        self.at, self.count, self.events, self.wakes = at, 0, 0, 0
+        self.first: LogRow | Wake | None = None
+        self.crossed = False           # an event for another contact was emitted
+        self.awake: list[Key] = []     # wake-ups asked for since the last look
+
+    def event(self, row: LogRow, now: int) -> None:
+        """One row of the log: done, or set aside."""
+        if isinstance(row.cause, Wake):
+            now = max(now, row.cause.at)
+        self.first = self.first or row
+        reason = self._apply(row.cause.contact, row.cause, now)
+        self.events += 1
+        if reason is None:
+            self.saved.done.append(row.seq)
+        else:
+            log.warning("event %s of %s is set aside: %s", getattr(row.cause, "id", "timer"), row.cause.contact, reason)
+            self.saved.set_aside.append((row.seq, reason))
+
+    def wake(self, contact: str, now: int) -> None:
+        """One due wake-up. One that fails is switched off and kept in the log: it must not come back in each block for ever."""
+        wake = Wake(contact, now)
+        self.first = self.first or wake
+        held = self._hold(contact)
+        stored = held.wake_at
+        reason = self._apply(contact, wake, now)
+        self.wakes += 1
+        if reason is not None:
+            log.warning("wake-up of %s at %d is set aside: %s", contact, now, reason)
+            self.saved.stuck.append((wake._replace(at=stored if stored is not None else now), reason))
+            held.wake_at = None
+
+    def wake_of(self, contact: str) -> int | None:
+        """When the contact wants to be woken, as of now."""
+        return self._hold(contact).wake_at
+
+    def _hold(self, contact: str) -> _Held:
+        held = self._held.get(contact)
+        if held is None:
+            held = self._held[contact] = _Held(self._rows.get(contact))
+        return held
+
+    def _apply(self, contact: str, cause: Cause, now: int) -> str | None:
+        """Advances one contact; the reason if it can't, and then the contact is as before."""
+        held = self._hold(contact)
+        self.at, self.count = max(self.at, now), self.count + 1
+        try:
+            answer = self._advance(self._program, self._state(held, contact, now), cause, now)
+        except self._refusal as error:
+            held.state = None
+            return str(error)
+        except Exception as error:
+            log.exception("the engine failed on %s", cause)
+            held.state = None
+            return f"internal error of the engine: {type(error).__name__}: {error}"
+        if isinstance(cause, Wake) and answer.wake_at is not None and answer.wake_at <= now:  # it would come back for ever
+            held.state = None
+            return "the engine asked to be woken at a moment that is past"
+        held.state, held.wake_at = answer.state, answer.wake_at
+        held.past.append((cause, now))
+        self._keep(contact, answer)
+        return None
+
+    def _keep(self, contact: str, answer: Advanced) -> None:
+        if answer.wake_at is not None:
+            self.awake.append((answer.wake_at, 0, contact))
+        if answer.decisions:
+            self.saved.decisions += answer.decisions
+        if answer.effects:
+            self.saved.effects += answer.effects
+        for emitted in answer.emits:
+            acted = emitted.contact == contact
+            self.saved.emits.append(Arrival(emitted, SOURCE_ENGINE, acted))
+            self.crossed = self.crossed or not acted
+
+    def _state(self, held: _Held, contact: str, now: int) -> dict:
+        """The contact's state, to be consumed. After a refusal it is built again from the last commit: `advance` is deterministic."""
+        if held.state is not None:
+            return held.state
+        state = codec.load(held.stored.state) if held.stored else self._new_state(contact, held.past[0][1] if held.past else now)
+        for cause, then in held.past:
+            state = self._advance(self._program, state, cause, then).state
+        return state
+
+    def close(self) -> None:
+        """Turns what is held into rows."""
+        digest = self._program.digest
+        for contact, held in self._held.items():
+            if not held.past:
+                continue
+            state = codec.dump(self._state(held, contact, self.at))
+            if len(state) > MAX_CONTACT_BYTES:
+                log.warning("the state of contact %s has %d bytes", contact, len(state))
+            self.saved.states.append(ContactRow(contact, state, held.wake_at, digest, held.past[-1][1]))
+        self.saved.clock = self.at
+
+    def turn(self) -> Turn:
+        """The block in numbers."""
+        saved = self.saved
+        decisions = Counter((d.campaign or d.rule, d.kind, d.action, d.outcome) for d in saved.decisions)
+        aside = len(saved.set_aside) + len(saved.stuck)
+        return Turn(self.events, self.wakes, aside, len(saved.effects), decisions, self.at)
+
+
+def _merge(agenda: list[tuple[Key, LogRow | None]], block: _Block, last: Key) -> Iterator[tuple[Key, LogRow | None]]:
+    """The agenda up to `last`, with the wake-ups that turn up on the way, in order; without those that are stale when their turn comes."""
+    extra: list[Key] = []
+    index = 0
+    while True:
+        for key in block.awake:
+            heapq.heappush(extra, key)
+        block.awake.clear()
+        if extra and (index >= len(agenda) or extra[0] <= agenda[index][0]):
+            key, row = heapq.heappop(extra), None
+        elif index < len(agenda):
+            key, row = agenda[index]
+            index += 1
+        else:
+            return
+        if key > last:
+            return
+        if row is not None or block.wake_of(key[2]) == key[0]:
+            yield key, row
+
+
+class _Cache:
+    """States by contact, the latest used kept, bounded by bytes. Holds only what is committed, as JSON: a dictionary is ten times larger,
+    and decoding it anew for each block makes a cached state and one read after a restart the same thing."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._used = size, 0
+        self._rows: OrderedDict[str, ContactRow] = OrderedDict()
+
+    def get(self, contact: str) -> ContactRow | None:
+        row = self._rows.get(contact)
+        if row is not None:
+            self._rows.move_to_end(contact)
+        return row
+
+    def put(self, rows: list[ContactRow]) -> None:
+        for row in rows:
+            self.drop(row.contact)
+            self._rows[row.contact] = row
+            self._used += _weight(row)
+        while self._used > self._size and self._rows:
+            _, row = self._rows.popitem(last=False)
+            self._used -= _weight(row)
+
+    def drop(self, contact: str) -> None:
+        row = self._rows.pop(contact, None)
+        if row is not None:
+            self._used -= _weight(row)
+
+
+def _weight(row: ContactRow) -> int:
+    return len(row.state) + 400  # and what Python keeps around it

@@ -1,0 +1,86 @@
+"""Between records and what a row holds: JSON bytes, fingerprints, causes. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import orjson
+
+from rules_engine.decisions import Decision
+from rules_engine.facts import ContactChange, Event, Wake
+from rules_engine.store.port import Cause
+
+KINDS = ("event", "contact", "wake")
+
+
+def dump(value: Any) -> bytes:
+    """JSON. What only JSON's slower writer can say (lone surrogates, huge numbers, keys that are no texts) is still said."""
+    try:
+        return orjson.dumps(value, default=str)
+    except TypeError:
+        return json.dumps(value, default=str, separators=(",", ":")).encode()
+
+
+def load(data: bytes) -> Any:
+    """The value of `dump`'s bytes."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return json.loads(data)
+
+
+def plain(text: str | None) -> str | None:
+    """A text that every database takes: lone surrogates become visible escapes."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def body(cause: Cause) -> tuple[str, str, str | None, bytes]:
+    """(kind, name, subject, data) of a cause."""
+    if isinstance(cause, Event):
+        return "event", cause.name, cause.subject, dump(dict(cause.data))
+    if isinstance(cause, ContactChange):
+        return "contact", "", None, dump({"attributes": dict(cause.attributes), "segments": dict(cause.segments)})
+    return "wake", "", None, b"{}"
+
+
+def fingerprint(cause: Event | ContactChange) -> bytes:
+    """64 bits of what a cause says, whatever the order of its fields: tells a repeat from another event under the same id."""
+    kind, name, subject, data = body(cause)
+    try:
+        said = orjson.dumps(orjson.loads(data), option=orjson.OPT_SORT_KEYS)
+    except (TypeError, orjson.JSONDecodeError):
+        said = data
+    head = dump([kind, name, subject, cause.contact, cause.at])
+    return hashlib.blake2b(head + said, digest_size=8).digest()
+
+
+def cause(kind: str, id: str, name: str, contact: str, at: int, subject: str | None, data: bytes | None, received: int) -> Cause:
+    """The cause that a row of the log holds; one without content if that was purged."""
+    content = load(data) if data else {}
+    if kind == "event":
+        return Event(id, name, contact, at, subject, content, received)
+    if kind == "contact":
+        return ContactChange(id, contact, at, content.get("attributes", {}), content.get("segments", {}))
+    return Wake(contact, at)
+
+
+def wake_id(wake: Wake) -> str:
+    """The log's id of a wake-up that was set aside."""
+    return f"wake:{wake.at}:{wake.contact}"
+
+
+def detail(decision: Decision) -> bytes:
+    """The parts of a decision that have no column of their own."""
+    return dump([decision.primary, decision.params, decision.because, decision.place])
+
+
+def decision(row: tuple) -> Decision:
+    """A decision from (at, contact, campaign, rule, key, step, kind, action, outcome, reason, cause, detail)."""
+    at, contact, campaign, rule, key, step, kind, action, outcome, reason, cause_id, packed = row
+    primary, params, because, place = load(packed)
+    return Decision(at, contact, campaign, rule, key, step, kind, action, primary, params, outcome, reason,
+                    tuple(tuple(pair) for pair in because), cause_id, tuple(place or ()))

@@ -1,0 +1,340 @@
+"""The store's twin in memory: the same verbs and meaning, nothing durable. For tests, simulations and `:memory:`."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rules_engine.clock import Clock, SystemClock
+from rules_engine.decisions import Decision
+from rules_engine.facts import Wake
+from rules_engine.store import codec
+from rules_engine.store.port import (DIED, RESOLUTIONS, RESTARTED, SOURCE_ENGINE, Arrival, Attempt, BadData, Block, Candidate, ContactRow, Counts, EffectRow,
+                                     JournalRow, LogRow, Position, Recorded, Settlement, StoreError, Verdict, Version)
+
+
+
+class MemoryStore:
+    """Dictionaries and lists. Every verb is done at once; one thread only."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._log: list[LogRow] = []  # position = seq - 1
+        self._ids: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self._new: list[tuple[int, int]] = []  # heap of (at, seq); rows that are new no more are dropped when met
+        self._contacts: dict[str, ContactRow] = {}
+        self._wakes: list[tuple[int, str]] = []  # heap of (wake_at, contact), stale ones dropped when met
+        self._journal: list[Decision] = []
+        self._effects: dict[str, EffectRow] = {}
+        self._attempts: list[Attempt] = []
+        self._programs: dict[str, Version] = {}
+        self._latest = ""
+        self._position = Position(0, 0)
+        self._locked = False
+
+    # ------------------------------------------------------------ the log
+
+    def record_events(self, arrivals: Sequence[Arrival]) -> Recorded:
+        """See Store."""
+        for arrival in arrivals:
+            if isinstance(arrival.cause, Wake):
+                raise BadData("a wake-up is not for the log")
+        duplicates, conflicts = [], []
+        for index, arrival in enumerate(arrivals):
+            print_ = codec.fingerprint(arrival.cause)
+            known = self._ids.get((arrival.source, arrival.cause.id))
+            if known is None:
+                self._add(arrival, print_)
+            else:
+                (duplicates if known[1] == print_ else conflicts).append(index)
+        return Recorded(len(arrivals) - len(duplicates) - len(conflicts), tuple(duplicates), tuple(conflicts))
+
+    def _add(self, arrival: Arrival, print_: bytes) -> None:
+        seq, received = len(self._log) + 1, self._stamp()
+        kind, name, subject, data = codec.body(arrival.cause)
+        # Through JSON, as a database would: what a caller does with its record later changes nothing here.
+        cause = codec.cause(kind, arrival.cause.id, name, arrival.cause.contact, arrival.cause.at, subject, data, received)
+        self._ids[arrival.source, arrival.cause.id] = (seq, print_)
+        self._log.append(LogRow(seq, arrival.source, cause, received, "done" if arrival.acted else "new"))
+        if not arrival.acted:
+            heapq.heappush(self._new, (cause.at, seq))
+
+    def _stamp(self) -> int:
+        return max(self._clock.now(), self._log[-1].received if self._log else 0)
+
+    def read_log(self, after: int, limit: int) -> list[LogRow]:
+        """See Store."""
+        found = []
+        for index in range(after, len(self._log)):
+            if self._log[index].status == "new":
+                found.append(self._log[index])
+                if len(found) == limit:
+                    break
+        return found
+
+    def read_history(self, until: int, limit: int) -> list[LogRow]:
+        """See Store."""
+        taken = []
+        while self._new and self._new[0][0] <= until and len(taken) < limit:
+            key = heapq.heappop(self._new)
+            if self._log[key[1] - 1].status == "new" and (not taken or taken[-1] != key):
+                taken.append(key)
+        for key in taken:
+            heapq.heappush(self._new, key)
+        return [self._log[seq - 1] for _, seq in taken]
+
+    def quiet_now(self, after: int) -> int | None:
+        """See Store."""
+        return None if self.read_log(after, 1) else self._stamp()
+
+    def events_of(self, contact: str, limit: int = 1_000) -> list[LogRow]:
+        """See Store."""
+        return [row for row in self._log if row.cause.contact == contact][-limit:]
+
+    def set_aside(self, limit: int = 100) -> list[LogRow]:
+        """See Store."""
+        return [row for row in reversed(self._log) if row.status == "set_aside"][:limit]
+
+    def release(self, seqs: Iterable[int]) -> int:
+        """See Store."""
+        released = [seq for seq in seqs if 0 < seq <= len(self._log) and self._log[seq - 1].status == "set_aside"]
+        for seq in released:
+            row = self._log[seq - 1]
+            self._log[seq - 1] = row._replace(status="new", reason=None)
+            heapq.heappush(self._new, (row.cause.at, seq))
+        if released:
+            self._position = self._position._replace(cursor=min(self._position.cursor, min(released) - 1))
+        return len(released)
+
+    def purge(self, before: int) -> int:
+        """See Store."""
+        purged = 0
+        for index, row in enumerate(self._log):
+            full = not isinstance(row.cause, Wake) and (getattr(row.cause, "data", None) or getattr(row.cause, "attributes", None))
+            if row.status == "done" and row.received < before and full:
+                kind, name, _, _ = codec.body(row.cause)
+                empty = codec.cause(kind, row.cause.id, name, row.cause.contact, row.cause.at, None, None, row.received)
+                self._log[index] = row._replace(cause=empty)
+                purged += 1
+        return purged
+
+    # ------------------------------------------------------------ contacts
+
+    def contacts(self, ids: Iterable[str]) -> dict[str, ContactRow]:
+        """See Store."""
+        return {id: self._contacts[id] for id in ids if id in self._contacts}
+
+    def contact_ids(self, after: str = "", limit: int = 1_000) -> list[str]:
+        """See Store."""
+        ids = sorted(self._contacts)
+        start = bisect.bisect_right(ids, after)
+        return ids[start:start + limit]
+
+    def due(self, now: int, limit: int) -> list[tuple[int, str]]:
+        """See Store."""
+        taken: list[tuple[int, str]] = []
+        while self._wakes and self._wakes[0][0] <= now and len(taken) < limit:
+            key = heapq.heappop(self._wakes)
+            if self._contacts[key[1]].wake_at == key[0] and (not taken or taken[-1] != key):
+                taken.append(key)
+        for key in taken:
+            heapq.heappush(self._wakes, key)
+        return taken
+
+    def next_wake(self) -> int | None:
+        """See Store."""
+        while self._wakes and self._contacts[self._wakes[0][1]].wake_at != self._wakes[0][0]:
+            heapq.heappop(self._wakes)
+        return self._wakes[0][0] if self._wakes else None
+
+    # ------------------------------------------------------------ one turn of the pump
+
+    def position(self) -> Position:
+        """See Store."""
+        return self._position
+
+    def commit(self, block: Block) -> None:
+        """See Store."""
+        decisions = [_through_json(decision) for decision in block.decisions]
+        for wake, reason in block.stuck:  # before the states: a later event of the same block may have set a new wake-up
+            self._stick(wake, reason)
+        for row in block.states:
+            self._contacts[row.contact] = row
+            if row.wake_at is not None:
+                heapq.heappush(self._wakes, (row.wake_at, row.contact))
+        for seq in block.done:
+            self._log[seq - 1] = self._log[seq - 1]._replace(status="done")
+        for seq, reason in block.set_aside:
+            self._log[seq - 1] = self._log[seq - 1]._replace(status="set_aside", reason=codec.plain(reason))
+        self._journal += decisions
+        for effect in block.effects:
+            if effect.id not in self._effects:
+                row = EffectRow(*effect, seq=len(self._effects) + 1, next_at=effect.at)
+                self._effects[effect.id] = row._replace(primary=_json(row.primary), params=_json(row.params))
+        for arrival in block.emits:
+            if (arrival.source, arrival.cause.id) not in self._ids:
+                self._add(arrival, codec.fingerprint(arrival.cause))
+        self._position = Position(self._position.cursor if block.cursor is None else block.cursor,
+                                  self._position.clock if block.clock is None else block.clock)
+
+    def _stick(self, wake: Wake, reason: str) -> None:
+        key = (SOURCE_ENGINE, codec.wake_id(wake))
+        seq = self._ids[key][0] if key in self._ids else len(self._log) + 1
+        row = LogRow(seq, SOURCE_ENGINE, wake, self._stamp(), "set_aside", codec.plain(reason))
+        if key in self._ids:
+            self._log[seq - 1] = row
+        else:
+            self._ids[key] = (seq, b"")
+            self._log.append(row)
+        if wake.contact in self._contacts:
+            self._contacts[wake.contact] = self._contacts[wake.contact]._replace(wake_at=None)
+
+    # ------------------------------------------------------------ the journal
+
+    def journal_of(self, contact: str, limit: int = 10_000) -> list[JournalRow]:
+        """See Store."""
+        return [row for row in self._rows(0) if row.decision.contact == contact][-limit:]
+
+    def journal(self, after: int = 0, limit: int = 1_000) -> list[JournalRow]:
+        """See Store."""
+        return list(self._rows(after))[:limit]
+
+    def _rows(self, after: int) -> Iterator[JournalRow]:
+        return (JournalRow(index + 1, self._journal[index]) for index in range(after, len(self._journal)))
+
+    # ------------------------------------------------------------ the outbox
+
+    def claim_effects(self, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
+        """See Store."""
+        due = [effect for effect in self._effects.values() if effect.state in ("ready", "retry_wait") and effect.next_at <= now]
+        claimed = []
+        for effect in sorted(due, key=lambda effect: (effect.next_at, effect.seq))[:limit]:
+            state = self._contacts.get(effect.contact)
+            pending = any(row.cause.contact == effect.contact for row in self.read_log(self._position.cursor, len(self._log)))
+            candidate = Candidate(effect, state.state if state else None, pending)
+            verdict = judge(candidate)
+            if verdict is None:
+                continue
+            if verdict.state == "claimed":
+                first = now if effect.first_claimed_at is None else effect.first_claimed_at
+                effect = effect._replace(state="claimed", attempts=effect.attempts + 1, claimed_at=now, first_claimed_at=first)
+                claimed.append(candidate._replace(effect=effect))
+            else:
+                effect = effect._replace(state=verdict.state, detail=codec.plain(verdict.detail), settled_at=now, next_at=None)
+            self._effects[effect.id] = effect
+        return claimed
+
+    def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
+        """See Store."""
+        counted = 0
+        for item in settlements:
+            effect = self._effects.get(item.effect)
+            if effect is None or effect.state != "claimed" or effect.attempts != item.attempt:
+                continue
+            counted += 1
+            detail = codec.plain(item.detail)
+            self._effects[effect.id] = effect._replace(state=item.state, detail=detail, provider_id=codec.plain(item.provider_id),
+                                                       next_at=item.next_at, settled_at=item.at)
+            self._attempts.append(Attempt(effect.id, item.attempt, effect.claimed_at, item.at, item.state, detail))
+        self.record_events(news)
+        return counted
+
+    def unknown_after_restart(self, now: int, repeatable: Callable[[EffectRow], bool]) -> list[EffectRow]:
+        """See Store."""
+        lost = []
+        for effect in [effect for effect in self._effects.values() if effect.state == "claimed"]:
+            again = repeatable(effect)
+            changed = effect._replace(state="ready" if again else "unknown", detail=RESTARTED if again else DIED, settled_at=now,
+                                      next_at=effect.claimed_at if again else None)
+            self._effects[effect.id] = changed
+            self._attempts.append(Attempt(effect.id, effect.attempts, effect.claimed_at, now, "unknown", DIED))
+            if not again:
+                lost.append(changed)
+        return lost
+
+    def resolve(self, effect: str, state: str, detail: str, now: int) -> bool:
+        """See Store."""
+        row = self._effects.get(effect)
+        if row is None or state not in RESOLUTIONS.get(row.state, ()):
+            return False
+        self._effects[effect] = row._replace(state=state, detail=codec.plain(detail), settled_at=now, next_at=now if state == "ready" else None)
+        return True
+
+    def effect(self, id: str) -> EffectRow | None:
+        """See Store."""
+        return self._effects.get(id)
+
+    def effects(self, state: str | None = None, contact: str | None = None, limit: int = 100) -> list[EffectRow]:
+        """See Store."""
+        found = [effect for effect in self._effects.values() if state in (None, effect.state) and contact in (None, effect.contact)]
+        return sorted(found, key=lambda effect: -effect.seq)[:limit]
+
+    def attempts_of(self, effect: str) -> list[Attempt]:
+        """See Store."""
+        return [attempt for attempt in self._attempts if attempt.effect == effect]
+
+    def next_effect(self) -> int | None:
+        """See Store."""
+        return min((effect.next_at for effect in self._effects.values() if effect.state in ("ready", "retry_wait")), default=None)
+
+    # ------------------------------------------------------------ programs
+
+    def record_program(self, digest: str, sources: Mapping[str, str]) -> bool:
+        """See Store."""
+        if self._latest == digest:
+            return False
+        known = self._programs.get(digest)
+        self._programs[digest] = Version(digest, dict(sources), known.applied_at if known else self._clock.now())
+        self._latest = digest
+        return True
+
+    def programs(self) -> list[Version]:
+        """See Store."""
+        return list(self._programs.values())
+
+    # ------------------------------------------------------------ the whole
+
+    def counts(self) -> Counts:
+        """See Store."""
+        events = Counter(row.status for row in self._log)
+        effects = Counter(effect.state for effect in self._effects.values())
+        return Counts(len(self._contacts), sum(row.wake_at is not None for row in self._contacts.values()), len(self._journal),
+                      {status: events[status] for status in ("new", "done", "set_aside")}, dict(sorted(effects.items())))
+
+    def check(self) -> list[str]:
+        """See Store."""
+        return []
+
+    def maintain(self) -> None:
+        """See Store."""
+
+    @contextmanager
+    def run_lock(self) -> Iterator[None]:
+        """See Store."""
+        if self._locked:
+            raise StoreError("another `camp run` is using this store", "wait for it to end, or stop it", "running")
+        self._locked = True
+        try:
+            yield
+        finally:
+            self._locked = False
+
+    def running(self) -> bool:
+        """Whether somebody runs on this store now."""
+        return self._locked
+
+    def close(self) -> None:
+        """See Store."""
+
+
+def _json(value: object) -> object:
+    return codec.load(codec.dump(value))
+
+
+def _through_json(decision: Decision) -> Decision:
+    """What a database would give back."""
+    primary, params, because, place = codec.load(codec.detail(decision))
+    return decision._replace(primary=primary, params=params, because=tuple(tuple(pair) for pair in because), place=tuple(place or ()))

@@ -1,0 +1,333 @@
+"""The store's port: its nouns as records, its verbs as a Protocol, its one error. Times are integer milliseconds, UTC.
+
+Who may call what: anybody appends (`record_events`) and reads at any time; only the holder of `run_lock()` commits blocks and claims
+effects. Every verb that writes is one transaction, durable when it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from rules_engine.decisions import Decision, Effect
+from rules_engine.facts import ContactChange, Event, Wake
+
+Cause = Event | ContactChange | Wake
+
+NEW, DONE, SET_ASIDE = 0, 1, 2
+STATUSES = ("new", "done", "set_aside")
+
+EFFECT_STATES = ("planned", "ready", "claimed", "accepted", "retry_wait", "failed", "unknown", "held", "cancelled", "expired")
+OPEN_STATES = ("planned", "ready", "claimed", "retry_wait", "held")
+
+SOURCE_EVENTS = "events"      # what people and other programs tell: files, the command line, HTTP
+SOURCE_CONTACTS = "contacts"  # changes of contacts; ids made by us
+SOURCE_ENGINE = "engine"      # events that rules emitted
+SOURCE_OUTCOMES = "outcomes"  # what became of effects
+
+
+class StoreError(Exception):
+    """The store can't do it: locked, full, corrupt, read-only, foreign, newer. One lower-case sentence, and the way out apart."""
+
+    def __init__(self, message: str, help: str = "", kind: str = "other") -> None:
+        super().__init__(message)
+        self.message, self.help, self.kind = message, help, kind
+
+    @property
+    def passing(self) -> bool:
+        """Whether trying again later can work: somebody else holds the lock, or the disk is full."""
+        return self.kind in ("locked", "full", "io")
+
+
+class BadData(ValueError):
+    """A value that no database takes (a number beyond 64 bits, a text that is none): the fault of whoever made it, not of the store."""
+
+
+class Arrival(NamedTuple):
+    """One thing for the log. `acted`: an event that the engine emitted for the contact itself, which has acted already: kept as done."""
+
+    cause: Event | ContactChange
+    source: str = SOURCE_EVENTS
+    acted: bool = False
+
+
+class Recorded(NamedTuple):
+    """What became of a batch; `duplicates` and `conflicts` (known id, other content) are positions in it."""
+
+    accepted: int
+    duplicates: tuple[int, ...] = ()
+    conflicts: tuple[int, ...] = ()
+
+
+class LogRow(NamedTuple):
+    """One row of the log. `status` is one of STATUSES; `reason` why it was set aside. A Wake's row is a wake-up that was set aside."""
+
+    seq: int
+    source: str
+    cause: Cause
+    received: int
+    status: str = "new"
+    reason: str | None = None
+
+
+class ContactRow(NamedTuple):
+    """A contact's state as JSON, and the one moment at which it wants to be called. `program`: digest of the program that made it."""
+
+    contact: str
+    state: bytes
+    wake_at: int | None
+    program: str
+    updated: int
+
+
+@dataclass(slots=True)
+class Block:
+    """Everything that one turn of the pump changes; committed at once or not at all.
+
+    states: new states. done: log rows that have acted. set_aside: (seq, reason). stuck: (wake-up, reason) of wake-ups that failed; their
+    contacts' wake-up is switched off until `release`. emits: events for the log. cursor: all rows up to it are not new (None: unchanged).
+    """
+
+    program: str = ""
+    states: list[ContactRow] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)
+    set_aside: list[tuple[int, str]] = field(default_factory=list)
+    stuck: list[tuple[Wake, str]] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    emits: list[Arrival] = field(default_factory=list)
+    cursor: int | None = None
+    clock: int | None = None
+
+
+class Position(NamedTuple):
+    """How far the log is read: no new row has a seq up to `cursor`; `clock` is the latest log time that was reached."""
+
+    cursor: int
+    clock: int
+
+
+class JournalRow(NamedTuple):
+    """One decision with its number in the journal."""
+
+    seq: int
+    decision: Decision
+
+
+class EffectRow(NamedTuple):
+    """One effect in the outbox. `seq`: order of arrival; `attempts`: hand-overs begun; `claimed_at`: of the last one; `first_claimed_at`: of
+    the first, from which a provider's window for repeated keys counts."""
+
+    id: str
+    contact: str
+    action: str
+    primary: Any
+    params: Mapping[str, Any]
+    ruleset: str
+    step: str
+    key: str | None
+    channel: str | None
+    message_class: str
+    at: int
+    expires: int | None
+    state: str
+    seq: int = 0
+    attempts: int = 0
+    next_at: int | None = None
+    provider_id: str = ""
+    detail: str = ""
+    claimed_at: int | None = None
+    first_claimed_at: int | None = None
+    settled_at: int | None = None
+
+
+class Candidate(NamedTuple):
+    """An effect that is due, as the claim sees it: the contact's state now, and whether the log holds unread news of the contact."""
+
+    effect: EffectRow
+    state: bytes | None
+    pending: bool
+
+
+class Verdict(NamedTuple):
+    """What the claim does with a candidate: `claimed`, `cancelled` or `expired`, with a reason. None instead: leave it for later."""
+
+    state: str
+    detail: str = ""
+
+
+CLAIM = Verdict("claimed")
+
+
+class Settlement(NamedTuple):
+    """What is known after a hand-over. Counts only if the effect is still claimed by this attempt. next_at: for retry_wait."""
+
+    effect: str
+    attempt: int
+    state: str
+    at: int
+    detail: str = ""
+    provider_id: str = ""
+    next_at: int | None = None
+
+
+class Attempt(NamedTuple):
+    """One hand-over in an effect's history."""
+
+    effect: str
+    number: int
+    claimed_at: int
+    settled_at: int
+    state: str
+    detail: str
+
+
+class Version(NamedTuple):
+    """One program that was applied: the digest of its sources and their texts by path."""
+
+    digest: str
+    sources: Mapping[str, str]
+    applied_at: int
+
+
+class Counts(NamedTuple):
+    """The store in numbers: events by status, effects by state, contacts, those with a wake-up, decisions."""
+
+    contacts: int
+    waiting: int
+    decisions: int
+    events: Mapping[str, int]
+    effects: Mapping[str, int]
+
+
+class Store(Protocol):
+    """The verbs."""
+
+    # the log
+    def record_events(self, arrivals: Sequence[Arrival]) -> Recorded:
+        """Appends what is new. Acknowledge only after it returns."""
+
+    def read_log(self, after: int, limit: int) -> list[LogRow]:
+        """New rows behind `after`, in order of arrival (seq)."""
+
+    def read_history(self, until: int, limit: int) -> list[LogRow]:
+        """New rows that happened up to and including `until`, in order of (at, seq)."""
+
+    def quiet_now(self, after: int) -> int | None:
+        """The wall's time if no new row lies behind `after`, else None. Nobody is appending at that moment, so no event of an earlier
+        time can turn up later: wake-ups due up to it may fire (law 4)."""
+
+    def events_of(self, contact: str, limit: int = 1_000) -> list[LogRow]:
+        """A contact's rows of the log, the latest `limit`, in order of arrival."""
+
+    def set_aside(self, limit: int = 100) -> list[LogRow]:
+        """What was set aside, latest first."""
+
+    def release(self, seqs: Iterable[int]) -> int:
+        """Makes rows that were set aside new again; returns how many."""
+
+    def purge(self, before: int) -> int:
+        """Drops the content of done rows received before a moment; their ids stay known (promise P2)."""
+
+    # contacts
+    def contacts(self, ids: Iterable[str]) -> dict[str, ContactRow]:
+        """States of those contacts that exist; one select."""
+
+    def contact_ids(self, after: str = "", limit: int = 1_000) -> list[str]:
+        """Ids behind `after`, sorted."""
+
+    def due(self, now: int, limit: int) -> list[tuple[int, str]]:
+        """(wake_at, contact) up to and including `now`, sorted."""
+
+    def next_wake(self) -> int | None:
+        """The earliest wake-up of all."""
+
+    # one turn of the pump
+    def position(self) -> Position:
+        """Where to go on."""
+
+    def commit(self, block: Block) -> None:
+        """Saves all of the block in one transaction."""
+
+    # the journal
+    def journal_of(self, contact: str, limit: int = 10_000) -> list[JournalRow]:
+        """A contact's decisions, the latest `limit`, in order."""
+
+    def journal(self, after: int = 0, limit: int = 1_000) -> list[JournalRow]:
+        """All decisions behind a number, in order."""
+
+    # the outbox
+    def claim_effects(self, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
+        """Looks at up to `limit` effects due at `now`, oldest first, and does with each what `judge` says, in one transaction; returns
+        those claimed, with their new attempt number."""
+
+    def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
+        """Records outcomes and what the log is told of them; returns how many counted."""
+
+    def unknown_after_restart(self, now: int, repeatable: Callable[[EffectRow], bool]) -> list[EffectRow]:
+        """Effects left `claimed` by a dead process: those that may safely be repeated become ready again under the same key, the others
+        `unknown`, which are returned. Call it under the run lock only."""
+
+    def resolve(self, effect: str, state: str, detail: str, now: int) -> bool:
+        """A person's decision: unknown → accepted | failed | ready; held → ready | cancelled; ready | retry_wait → cancelled;
+        failed | cancelled | expired → ready."""
+
+    def effect(self, id: str) -> EffectRow | None:
+        """One effect."""
+
+    def effects(self, state: str | None = None, contact: str | None = None, limit: int = 100) -> list[EffectRow]:
+        """Effects by state and contact, latest first."""
+
+    def attempts_of(self, effect: str) -> list[Attempt]:
+        """All hand-overs of one effect, in order."""
+
+    def next_effect(self) -> int | None:
+        """When the next effect is due."""
+
+    # programs
+    def record_program(self, digest: str, sources: Mapping[str, str]) -> bool:
+        """Keeps a program's sources; True if it was not the latest."""
+
+    def programs(self) -> list[Version]:
+        """All that were applied, in order of the first time."""
+
+    # the whole
+    def counts(self) -> Counts:
+        """The store in numbers."""
+
+    def check(self) -> list[str]:
+        """What is wrong with the store, in sentences; empty if nothing is."""
+
+    def maintain(self) -> None:
+        """Housekeeping; safe at any time."""
+
+    def run_lock(self) -> AbstractContextManager[None]:
+        """The right to run; a second process gets StoreError, a killed one loses it at once."""
+
+    def running(self) -> bool:
+        """Whether somebody holds the run lock now."""
+
+    def close(self) -> None:
+        """Ends the use of the store."""
+
+
+RESOLUTIONS = {
+    "unknown": ("accepted", "failed", "ready"),
+    "held": ("ready", "cancelled"),
+    "ready": ("cancelled",),
+    "retry_wait": ("cancelled", "ready"),
+    "failed": ("ready",),
+    "cancelled": ("ready",),
+    "expired": ("ready",),
+}
+
+DIED = "the process ended between the hand-over and its record; it may or may not have been accepted"
+RESTARTED = "handed over again under the same key after a restart"
+
+
+def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Pieces of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start:start + size]

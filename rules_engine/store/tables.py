@@ -1,0 +1,110 @@
+"""The tables as peewee models, for rare queries; the hot ones are plain SQL in `sqlite.py`. The schema itself is made by `migrations.py`."""
+
+from __future__ import annotations
+
+import peewee
+
+
+class Meta(peewee.Model):
+    """cursor: all rows of the log up to it are not new. clock: the latest log time reached. latest: digest of the current program."""
+
+    key = peewee.TextField(primary_key=True)
+    value = peewee.TextField()
+
+    class Meta:
+        without_rowid = True
+
+
+class Program(peewee.Model):
+    """A set of `.camp` files that was applied, named by the digest of their texts."""
+
+    number = peewee.AutoField()
+    digest = peewee.TextField(unique=True)
+    sources = peewee.BlobField()
+    applied_at = peewee.BigIntegerField()
+
+
+class Contact(peewee.Model):
+    """All of one contact as JSON, and its one wake-up."""
+
+    id = peewee.TextField(primary_key=True)
+    state = peewee.BlobField()
+    wake_at = peewee.BigIntegerField(null=True)
+    program = peewee.ForeignKeyField(Program, column_name="program", index=False)
+    updated = peewee.BigIntegerField()
+
+
+class Event(peewee.Model):
+    """The log. data is NULL once purged; the id and the fingerprint stay. status: 0 new, 1 done, 2 set aside."""
+
+    seq = peewee.AutoField()
+    source = peewee.TextField()
+    event_id = peewee.TextField()
+    kind = peewee.TextField()
+    name = peewee.TextField()
+    contact = peewee.TextField()
+    at = peewee.BigIntegerField()
+    received = peewee.BigIntegerField()
+    subject = peewee.TextField(null=True)
+    data = peewee.BlobField(null=True)
+    fingerprint = peewee.BlobField()
+    status = peewee.IntegerField()
+    reason = peewee.TextField(null=True)
+
+
+class Decision(peewee.Model):
+    """The journal, append-only. detail: JSON of [primary, params, because, place]."""
+
+    seq = peewee.AutoField()
+    contact = peewee.TextField()
+    at = peewee.BigIntegerField()
+    campaign = peewee.TextField(null=True)
+    rule = peewee.TextField(null=True)
+    key = peewee.TextField(null=True)
+    step = peewee.TextField(null=True)
+    kind = peewee.TextField()
+    action = peewee.TextField(null=True)
+    outcome = peewee.TextField(null=True)
+    reason = peewee.TextField()
+    cause = peewee.TextField()
+    detail = peewee.BlobField()
+
+
+class Effect(peewee.Model):
+    """The outbox. payload: JSON of [primary, params]."""
+
+    seq = peewee.AutoField()
+    id = peewee.TextField(unique=True)
+    contact = peewee.TextField()
+    action = peewee.TextField()
+    payload = peewee.BlobField()
+    ruleset = peewee.TextField()
+    step = peewee.TextField()
+    key = peewee.TextField(null=True)
+    channel = peewee.TextField(null=True)
+    message_class = peewee.TextField()
+    at = peewee.BigIntegerField()
+    expires = peewee.BigIntegerField(null=True)
+    state = peewee.TextField()
+    attempts = peewee.IntegerField(default=0)
+    next_at = peewee.BigIntegerField(null=True)
+    provider_id = peewee.TextField(default="")
+    detail = peewee.TextField(default="")
+    claimed_at = peewee.BigIntegerField(null=True)
+    first_claimed_at = peewee.BigIntegerField(null=True)
+    settled_at = peewee.BigIntegerField(null=True)
+
+
+class Attempt(peewee.Model):
+    """Each hand-over, append-only."""
+
+    seq = peewee.AutoField()
+    effect = peewee.TextField()
+    number = peewee.IntegerField()
+    claimed_at = peewee.BigIntegerField()
+    settled_at = peewee.BigIntegerField()
+    state = peewee.TextField()
+    detail = peewee.TextField()
+
+
+TABLES = (Meta, Program, Contact, Event, Decision, Effect, Attempt)

@@ -1,0 +1,319 @@
+"""Edits that may repair a syntax error, each with its cost and the message that it would mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from rules_engine.syntax import words
+from rules_engine.syntax.lexer import Lexer, Raw
+from rules_engine.syntax.newlines import CLOSING, OPENING
+from rules_engine.syntax.parser import Parser
+
+_PLACEHOLDERS = {"NAME": "x_", "NUMBER": "1", "STRING": '"x"', "UNIT": "days", "TIME": "09:00", "KEY": "x_:", "WEEKDAY": "monday",
+                 "DATE": "2026-01-01", "DATETIME": "2026-01-01 09:00", "PERCENT": "1%", "DURATION": "1d", "COMPARE": ">", "EQ": "=",
+                 "TIMES": "TIMES", "_COMMA": ",", "_COLON": ":", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{",
+                 "RBRACE": "}", "PLUS": "+", "MINUS": "-", "STAR": "*", "SLASH": "/", "_NL": "\n", "AT_LEAST": "AT LEAST", "AT_MOST": "AT MOST"}
+_VALUES = frozenset({"NAME", "NUMBER", "STRING", "UNIT", "TIME", "KEY", "WEEKDAY", "DATE", "DATETIME", "PERCENT", "DURATION"})
+_SIGNS = frozenset({"_COMMA", "_COLON", "LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "EQ"})
+_CLOSER = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}
+_LIKELY = ("THEN", "END", "IF", "DID", "WITH", "OF", "TO", "AND", "WHEN", "IS")
+_MAX_BOUNDARIES = 40   # places in one line where a missing quote is tried
+
+
+class Site(NamedTuple):
+    """A token near the error, the states before it (none: unknown), and whether it is in the failing statement."""
+
+    token: Raw
+    stack: tuple[int, ...]
+    here: bool
+
+
+class Candidate(NamedTuple):
+    """Put `new` at start:end; if that is it, say `message` at span_start:span_end."""
+
+    cost: float
+    start: int
+    end: int
+    new: str
+    name: str
+    span_start: int
+    span_end: int
+    message: str
+    help: str
+    suggestion: str | None
+    related: str = ""
+    related_at: int = 0
+
+
+def propose(parser: Parser, text: str, sites: list[Site], following: list[Site], statement: list[Site], far: float = 0) -> Iterator[Candidate]:
+    """Candidates at `sites` (the failing token first, then backwards) and `following`. `statement`: all tokens back to the start of the
+    statement before. `far`: only misspelt keywords, at that extra cost."""
+    lexer = parser.lexer
+    for steps, site in enumerate(sites):
+        away = steps / 10 + (0 if site.here else 0.1) + far
+        before = sites[steps + 1].token if steps + 1 < len(sites) else None
+        yield from _misspelt(lexer, site.token, away, before)
+        if far:
+            continue
+        yield from _glued(lexer, site.token, away)
+        yield from _habits(lexer, text, site.token, sites[steps - 1].token if steps else None, away)
+        yield from _colon(site.token, away)
+        if before is not None:
+            yield from _parted(lexer, before, site.token, away)
+        if steps < 3:
+            yield from _inserted(parser, site, before, steps)
+            yield from _deleted(text, site.token, before, steps)
+    for site in following:
+        away = 0.15 if sites[0].token[0][0] in ("_NL", "AT") else 0.6
+        yield from _misspelt(lexer, site.token, away, sites[0].token)
+        if sites[0].token[0][0] == "_NL":
+            yield from _glued(lexer, site.token, away)
+        yield from _parted(lexer, sites[0].token, site.token, 0)
+    if sites and not far:
+        yield from _replaced(parser, sites[0])
+        yield from _quotes(lexer, text, sites)
+        yield from _brackets(text, statement)
+
+
+def _misspelt(lexer: Lexer, token: Raw, away: float, before: Raw | None) -> Iterator[Candidate]:
+    """Another keyword of nearly the same letters. After a number, `days` comes before `day`."""
+    kinds, word, start, end = token
+    if not _is_word(token) or "." in word:
+        return
+    keyword = kinds[0] != "NAME"
+    for order, (steps, other) in enumerate(_near(lexer, word.lower())):
+        right = _write(lexer, other)
+        cost = steps * 0.9 + 0.1 + away + (0.6 if keyword else 0) + order / 1000
+        if before is not None and before[0][0] == "NUMBER" and other.endswith("s") == (before[1] == "1"):
+            cost += 0.05
+        yield Candidate(cost, start, end, right, "unknown-keyword", start, end,
+                        f"`{word}` can't stand here" if keyword else f"`{word}` is not a keyword", f"did you mean `{right}`?", right)
+
+
+@lru_cache(4096)
+def _near(lexer: Lexer, word: str) -> list[tuple[int, str]]:
+    return words.near(word, (*lexer.words, "least", "most"))
+
+
+def _write(lexer: Lexer, word: str) -> str:
+    kinds = lexer.kinds(word)
+    return words.written("UNIT" if "UNIT" in kinds else kinds[0], word)
+
+
+def _is_word(token: Raw) -> bool:
+    return token[0][-1] == "NAME" or token[0][0] in ("AT_LEAST", "AT_MOST")
+
+
+def _glued(lexer: Lexer, token: Raw, away: float) -> Iterator[Candidate]:
+    """`THENemail.send`: a keyword without its space."""
+    kinds, word, start, end = token
+    if kinds[0] not in ("NAME", "JUNK", "KEY"):
+        return
+    lower = word.lower()
+    for keyword in lexer.words:
+        size = len(keyword)
+        if not 2 <= size < len(lower) or lexer.kinds(keyword)[0] == "FOREIGN":
+            continue
+        if lower.startswith(keyword):
+            rest = word[size:].lstrip("._")
+            capitals = word[:size].isupper() and not rest[:1].isupper()
+            right = f"{_write(lexer, keyword)} {rest}"
+            if rest and not rest.startswith(":"):
+                yield Candidate((1.05 if capitals else 1.8) + away - size / 1000, start, end, right, "unknown-keyword", start, end,
+                                f"a space is missing in `{word}`", f"did you mean `{right}`?", right)
+        if lower.endswith(keyword) and word[-size:].isupper() and kinds[0] == "NAME":
+            right = f"{word[:-size]} {_write(lexer, keyword)}"
+            yield Candidate(1.5 + away - size / 1000, start, end, right, "unknown-keyword", start, end, f"a space is missing in `{word}`",
+                            f"did you mean `{right}`?", right)
+
+
+def _parted(lexer: Lexer, first: Raw, second: Raw, away: float) -> Iterator[Candidate]:
+    """`OTHER WISE`: a keyword with a space inside."""
+    if _is_word(first) and _is_word(second) and second[2] - first[3] <= 2:
+        word = (first[1] + second[1]).lower()
+        if word in lexer.words and lexer.kinds(word)[0] != "FOREIGN":
+            right = _write(lexer, word)
+            yield Candidate(1.1 + away, first[2], second[3], right, "unknown-keyword", first[2], second[3],
+                            f"`{first[1]} {second[1]}` is one word", f"did you mean `{right}`?", right)
+
+
+def _habits(lexer: Lexer, text: str, token: Raw, after: Raw | None, away: float) -> Iterator[Candidate]:
+    """Words from other languages, IS for `=`, and keywords taken for names."""
+    kinds, word, start, end = token
+    if not _is_word(token):
+        return
+    other = words.SYNONYMS.get(word.lower())
+    if other is not None and other != word.upper():
+        yield Candidate((1.7 if kinds[0] != "NAME" else 0.8) + away, start, end, other, "foreign-spelling", start, end,
+                        f"`{word}` is not a Camp word", f"write `{other}`" if other else "leave it out", other)
+    if kinds[0] == "IS":
+        yield Candidate(1.3 + away, start, end, "=", "foreign-spelling", start, end, "IS only tests whether something is SET",
+                        "write `=` to compare", "=")
+        if after is not None and after[0][0] == "NOT":
+            yield Candidate(1.2 + away, start, after[3], "!=", "foreign-spelling", start, after[3],
+                            "IS NOT only tests whether something is SET", "write `!=` to compare", "!=")
+    if kinds[0] != "NAME":
+        yield Candidate(2.0 + away, start, end, f"{word}_", "keyword-as-name", start, end,
+                        f"`{word}` is a keyword, so it can't be a name here", f"take another name, such as `my_{word.lower()}`", None)
+
+
+def _colon(token: Raw, away: float) -> Iterator[Candidate]:
+    """A colon too many (`IF x:`) or too few (`subject "Hi"`)."""
+    kinds, word, start, end = token
+    if kinds[0] == "KEY":
+        name = word[:-1].rstrip()
+        yield Candidate(1.2 + away, start, end, name, "syntax-error", start, end, f"no colon stands after `{name}` here", f"write `{name}`",
+                        name)
+    elif kinds[-1] == "NAME" and "." not in word:
+        yield Candidate(1.6 + away, end, end, ":", "syntax-error", start, end, f"a colon is missing after `{word}`", f"write `{word}:`",
+                        f"{word}:")
+
+
+def _inserted(parser: Parser, site: Site, before: Raw | None, steps: int) -> Iterator[Candidate]:
+    """A word or sign that was left out before a token."""
+    kinds, value, start, end = site.token
+    at_end = kinds[0] in ("_NL", "$END")
+    if at_end and before is not None:
+        start = end = before[3]
+    found = "the end of the line" if at_end else f"`{value}`"
+    for kind in parser.states[site.stack[-1]]:
+        if not kind.isupper() or kind == "$END" or kind in _VALUES and steps:
+            continue
+        plain = parser.lexer.kinds(kind.lower())
+        new = _PLACEHOLDERS.get(kind) or (words.written(kind, kind) if kind in plain else "")
+        if not new:
+            continue
+        cost = 2.4 if kind in _VALUES else 1.5 if kind in _SIGNS else 2.0
+        order = _LIKELY.index(kind) if kind in _LIKELY else len(_LIKELY)
+        what = words.kind_in_words(kind)
+        message = f"{what} is missing before {found}"
+        if kind == "_NL":
+            cost, message = 2.2, f"{found} begins a new line"
+        text = f" {new}" if at_end else f"{new} "
+        span_start, span_end = (before[2], before[3]) if at_end and before else (start, end)
+        suggestion = None if kind in _VALUES or at_end else text + value if kind not in ("_COMMA", "_NL") else None
+        yield Candidate(cost + steps * 0.3 + order / 100, start, start, text, "syntax-error", span_start, span_end, message,
+                        f"write {what if kind in _VALUES else f'`{new}`'} there" if kind != "_NL" else "write it on a line of its own", suggestion)
+
+
+def _deleted(text: str, token: Raw, before: Raw | None, steps: int) -> Iterator[Candidate]:
+    """A word or sign too many."""
+    kinds, value, start, end = token
+    if kinds[0] in ("_NL", "$END"):
+        return
+    if kinds[0] == "END":
+        yield Candidate(1.4, start, end, "", "extra-end", start, end, "this END closes nothing", "leave it out, or write the line that begins "
+                        "its block", "")
+    twice = before is not None and before[1].lower() == value.lower()
+    message = f"`{value}` is written twice" if twice else f"`{value}` can't stand here"
+    yield Candidate((1.1 if twice else 2.2) + steps * 0.2, start, end, "", "syntax-error", start, end, message, "leave it out", "")
+    line_end = text.find("\n", start)
+    line_end = len(text) if line_end < 0 else line_end
+    if not steps and line_end > end:
+        yield Candidate(3.6, start, line_end, "", "syntax-error", start, end, f"`{value}` can't stand here", "", None)
+
+
+def _replaced(parser: Parser, site: Site) -> Iterator[Candidate]:
+    """Something else in the place of the failing token: the message says what may stand there."""
+    kinds, value, start, end = site.token
+    if kinds[0] in ("_NL", "$END"):
+        return
+    expected = parser.expected(list(site.stack))
+    message = f"expected {words.in_words(expected)} here, found `{value.splitlines()[0][:40] if value.strip() else value}`"
+    for kind in expected:
+        new = _PLACEHOLDERS.get(kind) or (words.written(kind, kind) if kind in parser.lexer.kinds(kind.lower()) else "")
+        if new and kind not in ("_NL", "$END"):
+            only = new if len(expected) == 1 and kind not in _VALUES else None
+            yield Candidate((2.6 if kind in _VALUES else 3.0), start, end, new, "syntax-error", start, end, message, "", only)
+
+
+def _quotes(lexer: Lexer, text: str, sites: list[Site]) -> Iterator[Candidate]:
+    """A missing quote: closed or opened at each word's edge in its line."""
+    for place in {site.token[2] for site in sites[:3]}:
+        line_start = text.rfind("\n", 0, place) + 1
+        line_end = text.find("\n", place)
+        line_end = len(text) if line_end < 0 else line_end
+        tokens = [token for token in lexer.lex(text, line_start) if token[2] < line_end] if line_end - line_start < 1000 else []
+        unclosed = [token for token in tokens if token[0][0] == "UNCLOSED"]
+        if unclosed:
+            yield from _closed_quotes(lexer, text, unclosed[0], line_end)
+            yield from _opened_quotes(text, line_start, tokens, unclosed[0])
+
+
+def _closed_quotes(lexer: Lexer, text: str, token: Raw, line_end: int) -> Iterator[Candidate]:
+    _kinds, value, start, _end = token
+    message, advice = "this text has no second quote", "close it with `\"`"
+    quote = '"""' if value.startswith('"""') else '"'
+    edges = [(1.0, line_end - (len(text[start:line_end]) - len(text[start:line_end].rstrip())))]
+    for match in list(lexer.pattern.finditer(text, start + len(quote), line_end))[:_MAX_BOUNDARIES]:
+        group = match.lastgroup or ""
+        begin = match.start(group)
+        blank = match.start()
+        if group in ("_COMMA", "RPAR", "RSQB", "RBRACE"):
+            edges.append((0.8, begin))
+        elif group == "NAME" and match[group].isupper() and lexer.kinds(match[group])[0] != "NAME":
+            edges.append((0.9, blank))
+        else:
+            edges.append((1.3, blank))
+    if quote == '"""':
+        edges = [(0.5, len(text))]
+    for cost, edge in edges:
+        if edge > start:
+            yield Candidate(cost, edge, edge, quote, "unclosed-text", start, edge, message, advice, text[start:edge] + quote)
+
+
+def _opened_quotes(text: str, line_start: int, tokens: list[Raw], last: Raw) -> Iterator[Candidate]:
+    quote = text.find('"', line_start)
+    for token in tokens[:_MAX_BOUNDARIES]:
+        if token[2] < quote and _is_word(token):
+            end = quote + 1
+            yield Candidate(1.2 - token[2] / 1e6, token[2], token[2], '"', "unclosed-text", token[2], end, "this text has no first quote",
+                            "open it with `\"`", '"' + text[token[2]:end])
+    yield Candidate(1.6, last[2], last[2] + 1, "", "unclosed-text", last[2], last[2] + 1, "this quote opens no text", "leave it out", "")
+
+
+def _brackets(text: str, statement: list[Site]) -> Iterator[Candidate]:
+    """A bracket without its partner. `statement` runs backwards."""
+    opened: list[Raw] = []
+    tokens = [site.token for site in reversed(statement)]
+    for token in tokens[:-1]:
+        kind = token[0][0]
+        if kind == "_NL":
+            opened.clear()
+        elif kind in OPENING:
+            opened.append(token)
+        elif kind in CLOSING and opened:
+            opened.pop()
+    last = tokens[-1] if tokens else None
+    if last is None:
+        return
+    if last[0][0] in CLOSING:
+        if opened:
+            right = _CLOSER[opened[-1][0][0]]
+            yield Candidate(1.0, last[2], last[3], right, "unclosed-bracket", last[2], last[3], f"`{opened[-1][1]}` is closed with `{right}`",
+                            f"write `{right}`", right)
+        yield Candidate(1.5, last[2], last[3], "", "unclosed-bracket", last[2], last[3], f"this `{last[1]}` closes nothing", "leave it out", "")
+    if not opened:
+        return
+    opener = opened[-1]
+    right = _CLOSER[opener[0][0]]
+    for cost, edge in _edges(text, tokens, opener):
+        yield Candidate(cost, edge, edge, right, "unclosed-bracket", opener[2], opener[3], f"this `{opener[1]}` is never closed",
+                        f"write `{right}` where it ends", None)
+
+
+def _edges(text: str, tokens: list[Raw], opener: Raw) -> Iterator[tuple[float, int]]:
+    """Where a bracket may have been meant to end: at its line's end, before a keyword, before the failing token."""
+    line_end = text.find("\n", opener[2])
+    line_end = len(text) if line_end < 0 else line_end
+    inside = [token for token in tokens if token[2] >= opener[3]]
+    on_line = [token for token in inside if token[2] < line_end]
+    if on_line:
+        yield 0.9, on_line[-1][3]
+    for before, token in zip(inside, inside[1:], strict=False):
+        if token[0][0] in ("THEN", "AND", "OR", "WHERE", "WITHIN", "FOR", "AS", "UP", "_COMMA", "KEY"):
+            yield 1.05, before[3]
+    if len(inside) > 1:
+        yield 1.0, inside[-2][3]
