@@ -64,30 +64,35 @@ def fmt_command(paths: tuple[Path, ...], only_check: bool, diff: bool) -> int:
     """
     if [str(path) for path in paths] == ["-"]:
         return _fmt_stdin()
-    from rules_engine.cli.loading import camp_files
+    from rules_engine.cli.loading import camp_files, shown
 
     changed, broken = [], 0
     for path in camp_files(paths):
-        before = path.read_bytes().decode("utf-8")
-        after = _formatted(before, str(path))
+        try:
+            before = path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Trouble(f"{path}: the file is not in UTF-8", "save it as UTF-8") from error
+        after = _formatted(before, shown(path))
         if after is None:
             broken += 1
         elif after != before:
             changed.append(path)
             if diff:
-                output.data("".join(_diff(before, after, str(path))).rstrip("\n"))
+                output.data("".join(_diff(before, after, shown(path))).rstrip("\n"))
             elif only_check:
-                output.data(str(path))
+                output.data(shown(path))
             else:
                 _write(path, after)
-                output.data(str(path))
+                output.data(shown(path))
     verb = "would change" if only_check or diff else "changed"
     output.say(f"{output.count(len(changed), 'file')} {verb}" + (f", {broken:,} with errors left as they are" if broken else ""))
     return errors.PROBLEMS if broken or (only_check or diff) and changed else errors.OK
 
 
 def _fmt_stdin() -> int:
-    text = click.get_text_stream("stdin").read()
+    import sys
+
+    text = sys.stdin.read()
     after = _formatted(text, "<stdin>")
     if after is None:
         click.echo(text, nl=False)
@@ -100,13 +105,12 @@ def _formatted(text: str, path: str) -> str | None:
     """The canonical text; None, after telling why, where the syntax is wrong."""
     from rules_engine.cli import render
     from rules_engine.syntax.printer import format_text
-    from rules_engine.syntax.read import read
 
-    _, diagnostics = read(text, path)
+    after, diagnostics = format_text(text, path)
     if any(item.severity == "error" for item in diagnostics):
         output.say(render.render(diagnostics, {path: text}, "short").rstrip("\n"))
         return None
-    return format_text(text, path)
+    return after
 
 
 def _diff(before: str, after: str, path: str) -> Iterator[str]:

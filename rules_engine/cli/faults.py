@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 
-from rules_engine.cli.errors import Trouble
+from rules_engine.cli.errors import ENVIRONMENT, REFUSED, Trouble
 
 
 def version() -> str:
@@ -39,6 +39,12 @@ def where(error: BaseException) -> str:
     return f"{name}:{ours[-1].lineno}"
 
 
+def _store(error: BaseException) -> Trouble:
+    """The store's own errors have their sentence and way out."""
+    code = REFUSED if getattr(error, "kind", "") == "running" else ENVIRONMENT
+    return Trouble(getattr(error, "message", str(error)), getattr(error, "help", ""), code)
+
+
 def _os_error(error: BaseException) -> Trouble:
     assert isinstance(error, OSError)
     name = f"{error.filename}: " if error.filename else ""
@@ -64,6 +70,7 @@ def _sqlite(error: BaseException) -> Trouble:
 
 
 _KNOWN: dict[str, Callable[[BaseException], Trouble]] = {
+    "StoreError": _store,
     "OSError": _os_error,
     "UnicodeDecodeError": lambda error: Trouble("the file is not in UTF-8", "save it as UTF-8 and try again"),
     "ModuleNotFoundError": lambda error: Trouble(f"this command needs {error.name}, which is not installed",  # type: ignore[attr-defined]

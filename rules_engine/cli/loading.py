@@ -15,10 +15,11 @@ from rules_engine.cli.settings import Settings
 def load_project(paths: Iterable[Path], settings: Settings) -> Any:
     """The project's Loaded, compiled. Its problems go to stderr; Trouble if one of them is an error."""
     from rules_engine import project
-    from rules_engine.cli import render
 
     loaded = project.load_program(_named(paths, settings))
     if loaded.program is None:
+        from rules_engine.cli import render
+
         shown = [item for item in loaded.diagnostics if item.severity == "error"]
         output.say(render.render(shown, loaded.sources, "human").rstrip("\n"))
         raise Trouble(f"the campaigns have {output.count(len(shown), 'error')}, so nothing was run", "`camp check` tells more", errors.PROBLEMS)
@@ -65,22 +66,27 @@ def check_project(paths: Iterable[Path], settings: Settings) -> Any:
     """The project's Loaded with everything that is wrong with it. Trouble where a path does not exist."""
     from rules_engine import project
 
-    return project.load_program(_named(paths, settings))
+    return project.load_program(_named(paths, settings), build=False)
 
 
 def camp_files(paths: Iterable[Path]) -> list[Path]:
-    """The .camp files that are named, or below the folders that are named (default: the project's folder)."""
-    found: dict[Path, None] = {}
-    for path in _named(paths, Settings()):
-        files = [path] if path.is_file() else sorted(item for item in path.rglob("*.camp") if item.is_file() and not _hidden(item, path))
-        found.update(dict.fromkeys(files))
+    """The .camp files that are named, or below the folders that are named (default: the project's folder). Trouble if there is none."""
+    from rules_engine.model.project import project_files
+
+    settings = Settings()
+    found = project_files(_named(paths, settings))
     if not found:
-        raise Trouble("there is no .camp file here", "`camp init` makes a project with a first one", errors.USAGE)
-    return list(found)
+        raise Trouble(f"there is no .camp file in {', '.join(map(str, paths)) or settings.folder}", "`camp init` makes a project with a first one",
+                      errors.USAGE)
+    return found
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def shown(path: Path) -> str:
+    """A path as people name it: from where they stand, if it is below."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def _named(paths: Iterable[Path], settings: Settings) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rules_engine.cli import output
-from rules_engine.cli.errors import Trouble, usage
+from rules_engine.cli.errors import ENVIRONMENT, Trouble, usage
 from rules_engine.cli.options import database_option
 from rules_engine.cli.settings import Settings
 
@@ -120,10 +120,12 @@ class _Story:
             rows = store.contacts([contact])
             self.row = rows.get(contact)
             self.decisions = [row.decision for row in store.journal_of(contact, 100_000)]
-            if self.row is None and not self.decisions:
-                raise Trouble(f"there is no contact `{contact}`", _near(contact, store), code=5)
             versions = store.programs()
-            self.pending = [row for row in store.events_of(contact) if row.status != "done"]
+            log = store.events_of(contact, 100_000)
+            if self.row is None and not self.decisions and not log:
+                raise Trouble(f"there is no contact `{contact}`", near_contact(contact, store), code=ENVIRONMENT)
+        self.pending = [row for row in log if row.status != "done"]
+        self.causes = {getattr(row.cause, "id", None): row.cause for row in log}
         self.sources = dict(versions[-1].sources) if versions else {}
         self.state = _state(self.row)
         self.zone = _zone(self.state)
@@ -164,19 +166,30 @@ class _Story:
     def tell(self, decision: Any) -> None:
         """One decision: when, what, why, from what, where."""
         from rules_engine.engine.calendar import format_local
+        from rules_engine.testing.runner import what_happened
 
         kind = "campaign" if decision.campaign else "rule"
         key = f" [{decision.key}]" if decision.key else ""
-        head = f"{format_local(decision.at, self.zone)}  {kind} {decision.campaign or decision.rule}{key}: {_what(decision)}"
+        head = f"{format_local(decision.at, self.zone)}  {kind} {decision.campaign or decision.rule}{key}: {what_happened(decision)}"
         output.data(click.style(output.clean(head), bold=True))
         if decision.reason:
             output.data(f"    because {output.clean(decision.reason)}")
         if decision.because:
             output.data("    read " + output.clean(", ".join(f"{name} = {output.cell(value)}" for name, value in decision.because)))
-        cause = "time" if decision.cause == "timer" else f"event {decision.cause}" if decision.cause else ""
+        cause = self.cause(decision.cause)
         place = self.place(decision)
         where = f"{place[0]}, line {place[1]}" if place else decision.place[0] if decision.place else ""
         output.data("    " + output.clean("; ".join(part for part in (f"set off by {cause}" if cause else "", f"written in {where}" if where else "") if part)))
+
+    def cause(self, id: str) -> str:
+        """What set a decision off, in words."""
+        if id == "timer":
+            return "time"
+        known = self.causes.get(id)
+        if hasattr(known, "attributes"):
+            names = sorted({*known.attributes, *(f"segment {name}" for name in known.segments)} - {"created_at"})
+            return "new values of the contact" + (f" ({', '.join(names[:4])}{', …' if len(names) > 4 else ''})" if names else "")
+        return f"{known.name} (event {id})" if known is not None else f"event {id}" if id else ""
 
     def place(self, decision: Any) -> tuple[str, int] | None:
         """(path, line) of the step, by the sources that were applied last."""
@@ -227,19 +240,23 @@ class _Story:
                         + (f": {output.clean(decision.reason)}" if decision.reason else ""))
         if not coming and not skipped:
             for ruleset in owners:
-                self._tell_owner(ruleset)
+                self._tell_owner(ruleset, step)
 
-    def _tell_owner(self, ruleset: Any) -> None:
-        """Where the contact stands in a ruleset that has the step."""
+    def _tell_owner(self, ruleset: Any, step: str) -> None:
+        """Where the contact stands in a ruleset that has the step: the conditions before it that were false, or the last thing."""
         mine = [decision for decision in self.all_decisions() if ruleset.name in (decision.campaign, decision.rule)]
         if not mine:
             self._tell_start(ruleset)
             return
-        last = mine[-1]
-        from rules_engine.engine.calendar import format_local
-
-        output.data(f"{ruleset.name} did not get there; the last thing that happened in it was, at {format_local(last.at, self.zone)}: "
-                    + output.clean(_what(last) + (f", because {last.reason}" if last.reason else "")))
+        before = _guards(ruleset, step)
+        stopped = [decision for decision in mine if decision.kind == "skip" and decision.step in before]
+        for decision in stopped:
+            self.tell(decision)
+        if stopped:
+            output.data(f"so `{step}`, which stands behind it, did not happen")
+            return
+        output.data(f"{ruleset.name} did not get to `{step}`; the last thing that happened in it:")
+        self.tell(mine[-1])
 
     def all_decisions(self) -> list[Any]:
         """All of the contact's decisions, those put aside by `keep_about` too."""
@@ -275,19 +292,6 @@ class _Story:
         return list(world.run(self.row.wake_at + AHEAD_DAYS * DAY))
 
 
-def _what(decision: Any) -> str:
-    """The decision in a few words."""
-    primary = "" if decision.primary is None else f" {output.cell(decision.primary)}"
-    action = f"{decision.action}{primary}" if decision.action else ""
-    outcome = decision.outcome or ""
-    if decision.kind == "action":
-        return f"{action} ({outcome})" if outcome and outcome != "done" else action
-    if decision.kind == "skip":
-        return f"{action or decision.step or 'a step'} was skipped" + (f" ({outcome})" if outcome else "")
-    words = {"enter": "entered", "wait": "waits", "exit": "left", "goal": "reached the goal", "complete": "completed"}
-    return words.get(decision.kind, decision.kind) + (f": {action}" if action else "")
-
-
 def _is_about(decision: Any, step: str) -> bool:
     return step in (decision.step, decision.action, decision.primary) or bool(decision.action) and step == f"{decision.action} {decision.primary}"
 
@@ -298,7 +302,16 @@ def _step_is(op: Any, step: str) -> bool:
     return step == op.site.step or call is not None and (step in (call.name, call.primary) or step == f"{call.name} {call.primary}")
 
 
-def _near(contact: str, store: Any) -> str:
+def _guards(ruleset: Any, step: str) -> set[str]:
+    """The conditions behind which a step stands: those that jump over it when they are false."""
+    found: set[str] = set()
+    for target, item in enumerate(ruleset.ops):
+        if _step_is(item, step):
+            found.update(op.site.step for position, op in enumerate(ruleset.ops) if position < target < (getattr(op, "otherwise", -1) or -1))
+    return found
+
+
+def near_contact(contact: str, store: Any) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(contact, store.contact_ids(limit=20_000), n=1, cutoff=0.7)

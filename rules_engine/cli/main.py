@@ -22,7 +22,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
         "contact": ("contacts", "Import, list, show and change contacts."),
         "event": ("events", "Bring in what happened."),
-        "run": ("run", "Run the campaigns: the service, or once."),
+        "run": ("service", "Run the campaigns: the service, or once."),
         "outbox": ("outbox", "What is to leave, what left, what is unknown."),
     },
     "Look": {

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from rules_engine.cli import errors, output
-from rules_engine.cli.errors import Trouble, refused, usage
+from rules_engine.cli.errors import Trouble, refused
 from rules_engine.cli.group import Group
 from rules_engine.cli.options import database_option
 
@@ -52,14 +52,14 @@ def list_effects(db: str | None, state: str | None, contact: str | None, limit: 
     if not rows:
         output.data("nothing is in the outbox" if not (state or contact) else "no effect fits")
         return
-    output.table(("state", "due", "contact", "action", "from", "attempts", "id"),
-                 [(row.state, _utc(row.next_at if row.state in ("ready", "retry_wait") and row.next_at else row.at), row.contact, _action(row),
-                   row.ruleset, row.attempts, row.id) for row in rows], right=[5])
+    output.table(("number", "state", "due", "contact", "action", "from", "attempts"),
+                 [(str(row.seq), row.state, _utc(row.next_at if row.state in ("ready", "retry_wait") and row.next_at else row.at), row.contact,
+                   _action(row), row.ruleset, row.attempts) for row in rows], right=[0, 6])
     hidden = sum(counts.values()) - len(rows)
     if hidden > 0 and not (state or contact):
         output.say(f"{hidden:,} more; --limit shows more, --state one kind")
     if any(row.state == "unknown" for row in rows):
-        output.say("for each unknown one, look at the provider's log, then: camp outbox resolve ID accepted|failed|ready")
+        output.say("for each unknown one, look at the provider's log, then: camp outbox resolve NUMBER accepted|failed|ready")
 
 
 @outbox_command.command("show")
@@ -67,7 +67,7 @@ def list_effects(db: str | None, state: str | None, contact: str | None, limit: 
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show_effect(effect: str, db: str | None, as_json: bool) -> None:
-    """Show one effect with its attempts. EFFECT is its id; the beginning is enough where it is unique."""
+    """Show one effect with its attempts. EFFECT is its number in `camp outbox list`, or its id."""
     from rules_engine.cli.loading import open_store
 
     with open_store(db) as store:
@@ -79,7 +79,7 @@ def show_effect(effect: str, db: str | None, as_json: bool) -> None:
             for item in attempts]})
         return
     output.data(click.style(f"{row.action} {output.cell(row.primary)}", bold=True) + f" for {output.clean(row.contact)}")
-    facts = (("id", row.id), ("state", f"{row.state}: {MEANING.get(row.state, '')}"), ("from", f"{row.ruleset}, step {row.step}"), ("key", row.key),
+    facts = (("number", str(row.seq)), ("id", row.id), ("state", f"{row.state}: {MEANING.get(row.state, '')}"), ("from", f"{row.ruleset}, step {row.step}"), ("key", row.key),
              ("decided", _utc(row.at)), ("expires", _utc(row.expires)), ("parameters", row.params or None), ("provider's id", row.provider_id or None),
              ("said", row.detail or None))
     for name, value in facts:
@@ -130,25 +130,22 @@ def _resolve(effect: str, outcome: str, reason: str, db: str | None, yes: bool, 
         allowed = RESOLUTIONS.get(row.state, ())
         if outcome not in allowed:
             ways = f"from {row.state} it can become {', '.join(allowed)}" if allowed else f"nothing can be done any more: {MEANING.get(row.state, row.state)}"
-            raise refused(f"{row.id} is {row.state} and can't become {outcome}", ways)
+            raise refused(f"effect {row.seq} is {row.state} and can't become {outcome}", ways)
         risk = "; if it did leave the first time, the contact gets it twice" if row.state == "unknown" and outcome == "ready" else ""
         output.confirm(f"{row.action} {output.cell(row.primary)} for {output.clean(row.contact)} ({row.state}) will {consequence}{risk}. Go on?", yes)
         if not store.resolve(row.id, outcome, reason, SystemClock().now()):
-            raise refused(f"{row.id} has just changed its state", "look again: camp outbox show " + row.id)
-    output.say(f"{row.id} is now {outcome}")
+            raise refused(f"effect {row.seq} has just changed its state", "look again: camp outbox show " + str(row.seq))
+    output.say(f"effect {row.seq} is now {outcome}")
 
 
 def find_effect(store: Any, name: str) -> Any:
-    """The effect of that id, or the only one whose id begins so. Trouble where there is none, or there are several."""
+    """The effect of that number or id. Trouble where there is none."""
     row = store.effect(name)
-    if row is not None:
-        return row
-    near = [item for item in store.effects(limit=100_000) if item.id.startswith(name)]
-    if len(near) == 1:
-        return near[0]
-    if near:
-        raise usage(f"{len(near)} effects have an id that begins with `{name}`", "write more of it: " + ", ".join(item.id for item in near[:3]))
-    raise Trouble(f"there is no effect `{name}`", "`camp outbox list` shows their ids", errors.ENVIRONMENT)
+    if row is None and name.isascii() and name.isdigit():
+        row = next((item for item in store.effects(limit=10_000_000) if item.seq == int(name)), None)
+    if row is None:
+        raise Trouble(f"there is no effect `{name}`", "`camp outbox list` shows their numbers", errors.ENVIRONMENT)
+    return row
 
 
 def _action(row: Any) -> str:

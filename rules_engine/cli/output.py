@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -39,7 +40,7 @@ def json_line(record: Any) -> str:
 
 def json_lines(records: Iterable[Any]) -> None:
     """A stream of records, written in large pieces (a line at a time is five times slower)."""
-    stream = click.get_text_stream("stdout")
+    stream = sys.stdout
     block: list[str] = []
     for record in records:
         block.append(json_line(record))
@@ -107,6 +108,16 @@ def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
         return
     with click.progressbar(items, length=total, label=label, file=sys.stderr, update_min_steps=max(1, total // 200)) as bar:
         yield from bar
+
+
+@contextmanager
+def gauge(total: int, label: str) -> Iterator[Callable[[int], None]]:
+    """Gives a function that moves a bar on stderr to a position of `total`; it does nothing where no person waits."""
+    if not reads_a_person():
+        yield lambda position: None
+        return
+    with click.progressbar(length=max(1, total), label=label, file=sys.stderr) as bar:
+        yield lambda position: bar.update(max(0, min(position, total) - bar.pos))
 
 
 def confirm(question: str, yes: bool) -> None:

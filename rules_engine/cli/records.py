@@ -1,125 +1,84 @@
-"""Files of contacts and events, JSON Lines or CSV (CLI.md, Formats): one record at a time, a bad line never stops the others."""
+"""Files of contacts and events: whether a file can be used at all, and its records one by one (CLI.md, Formats)."""
 
 from __future__ import annotations
 
 import csv
-import io
-import json
+import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rules_engine.cli.errors import Trouble
-from rules_engine.limits import MAX_EVENT_BYTES
 
-EVENT_COLUMNS = ("id", "event", "contact", "at", "subject")
-NEEDED = {"contacts": ("id",), "events": ("event", "contact", "at")}
-
-
-class Line(NamedTuple):
-    """One record with its place: `problem` says why there is none."""
-
-    number: int
-    record: dict[str, Any] | None
-    problem: str = ""
+NEEDED = {"contacts": ("id",), "events": ("event", "contact")}
+USUAL = {"contacts": "id,email,timezone,created_at", "events": "id,event,contact,at,subject"}
+BEGINNING = 65_536  # bytes that are looked at before the work begins
 
 
-def read_records(path: Path, kind: str) -> Iterator[Line]:
-    """The records of a file. kind: contacts | events. Trouble where the file as a whole can't be used: it is missing, is no text, is
-    empty, or lacks a column."""
+def check_file(path: Path, kind: str) -> None:
+    """Trouble where a file as a whole can't be used: it is missing, a folder, empty, no text, or lacks a column. kind: contacts | events."""
+    beginning = _beginning(path, kind)
+    if not beginning.strip():
+        raise Trouble(f"{path}: the file is empty", f"it needs one of the {kind} on each line, as JSON or CSV")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = beginning.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if len(beginning) < BEGINNING or error.start < BEGINNING - 4:  # not merely cut in the middle of a letter
+            raise Trouble(f"{path}: the file is not in UTF-8", "save it as UTF-8; spreadsheets call it \"CSV UTF-8\"") from error
+        text = beginning[:error.start].decode("utf-8-sig")
+    if path.name.lower().removesuffix(".gz").endswith(".csv"):
+        _check_columns(path, next(csv.reader([text.lstrip().splitlines()[0]])), kind)
+    elif not text.lstrip().startswith("{"):
+        raise Trouble(f"{path}, line 1: this is no JSON", f"a file of {kind} has one JSON object on each line, {{\"id\": …}}; a CSV file's name must end in .csv")
+
+
+def _beginning(path: Path, kind: str) -> bytes:
+    try:
+        with path.open("rb") as raw:
+            if path.name.lower().endswith(".gz"):
+                return gzip.GzipFile(fileobj=raw).read(BEGINNING)
+            return raw.read(BEGINNING)
     except FileNotFoundError as error:
         raise Trouble(f"{path}: there is no such file", _nearby(path)) from error
     except IsADirectoryError as error:
-        raise Trouble(f"{path}: this is a folder, and a file of {kind} is needed", f"name a file: {path}/{kind}.jsonl") from error
+        raise Trouble(f"{path}: this is a folder, and a file of {kind} is needed", f"name a file, such as {path / (kind + '.jsonl')}") from error
     except PermissionError as error:
-        raise Trouble(f"{path}: you may not read this file") from error
-    except UnicodeDecodeError as error:
-        raise Trouble(f"{path}: the file is not in UTF-8", "save it as UTF-8; spreadsheets call it \"CSV UTF-8\"") from error
-    if not text.strip():
-        raise Trouble(f"{path}: the file is empty", f"it needs one of the {kind} on each line, as JSON or CSV")
-    is_csv = path.suffix.lower() in (".csv", ".tsv") or not text.lstrip().startswith(("{", "["))
-    return _csv(path, text, kind) if is_csv else _json_lines(text)
+        raise Trouble(f"{path}: you may not read this file", "change its permissions") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise Trouble(f"{path}: this is no gzip file", "its name ends in .gz") from error
 
 
 def _nearby(path: Path) -> str:
     from difflib import get_close_matches
 
-    folder = path.parent if path.parent.is_dir() else Path(".")
-    near = get_close_matches(path.name, [item.name for item in folder.iterdir() if item.is_file()], n=1)
-    return f"did you mean {folder / near[0]}?" if near else "look at the name, and at the folder you are in"
+    if path.parent.is_dir():
+        near = get_close_matches(path.name, [item.name for item in path.parent.iterdir() if item.is_file()], n=1)
+        if near:
+            return f"did you mean {path.parent / near[0]}?"
+    return "look at the name, and at the folder you are in"
 
 
-def _json_lines(text: str) -> Iterator[Line]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        if len(line) > MAX_EVENT_BYTES:
-            yield Line(number, None, f"the line is longer than {MAX_EVENT_BYTES:,} characters")
-            continue
-        try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            what = error.msg[:1].lower() + error.msg[1:] if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            yield Line(number, None, f"this is no JSON: {what}")
-            continue
-        if isinstance(record, dict):
-            yield Line(number, record)
-        else:
-            yield Line(number, None, "the line holds no JSON object: write {\"id\": …} on one line")
-
-
-def _csv(path: Path, text: str, kind: str) -> Iterator[Line]:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text.splitlines()[0])
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = [name.strip() for name in next(reader)]
-    _check_columns(path, columns, kind)
-    return _rows(reader, columns, kind)
-
-
-def _delimiter(header: str) -> str:
-    """Spreadsheets of half of Europe write semicolons."""
-    return ";" if header.count(";") > header.count(",") else ","
-
-
-def _check_columns(path: Path, columns: list[str], kind: str) -> None:
+def _check_columns(path: Path, cells: list[str], kind: str) -> None:
     from difflib import get_close_matches
 
+    columns = [name.strip() for name in cells]
+    if len(columns) == 1 and ";" in columns[0]:
+        raise Trouble(f"{path}, line 1: the columns are separated by semicolons", "save it with commas between the columns")
     for name in NEEDED[kind]:
         if name not in columns:
             near = get_close_matches(name, columns, n=1, cutoff=0.5)
-            hint = f"is `{near[0]}` meant? the name must be `{name}`" if near else f"the first line names the columns: {', '.join(_usual(kind))}"
+            hint = f"is `{near[0]}` meant? the column must be called `{name}`" if near else f"the first line names the columns: {USUAL[kind]}"
             raise Trouble(f"{path}, line 1: there is no column `{name}`", hint)
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise Trouble(f"{path}, line 1: the column `{twice[0]}` is there twice", "rename or remove one of them")
 
 
-def _usual(kind: str) -> tuple[str, ...]:
-    return EVENT_COLUMNS if kind == "events" else ("id", "email", "timezone", "created_at")
+def read_records(path: Path, kind: str) -> Iterator[Any]:
+    """The file's lines as rules_engine.service.ingest reads them: number, record or None, reason. Trouble as `check_file`."""
+    from rules_engine.service import ingest
 
-
-def _rows(reader: Any, columns: list[str], kind: str) -> Iterator[Line]:
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Line(reader.line_num, None, f"this is no CSV: {error}")
-            continue
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) > len(columns):
-            yield Line(reader.line_num, None, f"the line has {len(row)} cells, and the first line names {len(columns)} columns")
-            continue
-        cells = {name: cell.strip() for name, cell in zip(columns, row, strict=False) if name and cell.strip()}
-        yield Line(reader.line_num, _event(cells) if kind == "events" else dict(cells))
-
-
-def _event(cells: dict[str, str]) -> dict[str, Any]:
-    """A row as an event: whatever is no column of every event is a field of its data."""
-    record: dict[str, Any] = {name: cells[name] for name in EVENT_COLUMNS if name in cells}
-    record["data"] = {name: value for name, value in cells.items() if name not in EVENT_COLUMNS}
-    return record
+    check_file(path, kind)
+    with path.open("rb") as raw:
+        yield from ingest._lines(path, raw)

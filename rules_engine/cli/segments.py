@@ -32,7 +32,7 @@ def segment_list(db: str | None, as_json: bool) -> None:
     known = settings.database.exists()
     if known:
         for _, state in _everyone(settings):
-            counts.update(state)
+            counts.update(state.keys())
     names = sorted({*declared, *counts})
     records = [{"segment": name, "label": getattr(declared.get(name), "label", None), "members": counts[name] if known else None,
                 "condition": words(declared[name].condition) if name in declared and declared[name].condition is not None else None,

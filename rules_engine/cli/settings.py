@@ -80,7 +80,7 @@ class Settings:
         self.user = read_toml(user) if user.is_file() else {}
 
     def get(self, name: str) -> Setting:
-        """The setting of that name (`database`, `email.transport`). KeyError if it is no setting and nothing gives it."""
+        """The setting of that name (`database`, `email.transport`); its value is None where nothing gives one."""
         if name in self.flags:
             return Setting(name, self.flags[name], FLAGS.get(name, f"--{name}"))
         variable = "CAMP_" + name.upper().replace(".", "_")
@@ -90,7 +90,7 @@ class Settings:
             found = _look_up(content, name)
             if found is not None:
                 return Setting(name, found, str(file))
-        return Setting(name, DEFAULTS[name][0], "default")
+        return Setting(name, DEFAULTS.get(name, (None, ""))[0], "default")
 
     def all(self) -> list[Setting]:
         """Camp's own settings, then those of the files' tables, in the order of the files."""
@@ -98,6 +98,19 @@ class Settings:
         for content in (self.project, self.user):
             names.update(dict.fromkeys(_paths(content)))
         return [self.get(name) for name in names]
+
+    def tables(self, names: list[str]) -> dict[str, dict[str, Any]]:
+        """The table of each plugin: the user's own, over it camp.toml's, over it CAMP_NAME_KEY from the environment (for secrets)."""
+        found: dict[str, dict[str, Any]] = {}
+        for name in names:
+            table = {**_table(self.user, name), **_table(self.project, name)}
+            prefix = f"CAMP_{name.upper()}_"
+            for variable, text in sorted(os.environ.items()):
+                if variable.startswith(prefix) and text:
+                    key = variable[len(prefix):].lower()
+                    table[key] = _like(text, table.get(key))
+            found[name] = table
+        return found
 
     @property
     def database(self) -> Path:
@@ -111,6 +124,22 @@ class Settings:
 
 
 FLAGS = {"database": "--db"}
+
+
+def _table(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A plugin's table: [email], or [plugins.email]."""
+    inner = content.get("plugins")
+    tables = (inner.get(name) if isinstance(inner, Mapping) else None, content.get(name))
+    return {key: value for table in tables if isinstance(table, Mapping) for key, value in table.items()}
+
+
+def _like(text: str, known: Any) -> Any:
+    """A variable's text as the type that camp.toml gives the same setting."""
+    if isinstance(known, bool):
+        return text.strip().lower() in ("1", "true", "yes", "on")
+    if isinstance(known, int) and text.strip().lstrip("-").isdigit():
+        return int(text)
+    return text
 
 
 def _look_up(content: Mapping[str, Any], name: str) -> Any:

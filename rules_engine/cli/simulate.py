@@ -82,7 +82,7 @@ class _Play:
         for line in read_records(path, kind):
             place = f"{path}, line {line.number}"
             if line.record is None:
-                self.problems.append(f"{place}: {line.problem}")
+                self.problems.append(f"{place}: {line.reason}")
                 continue
             try:
                 take(place, line.record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rules_engine.decisions import Decision, Effect
@@ -9,12 +10,13 @@ from rules_engine.engine import calendar
 from rules_engine.engine.messages import Messages
 from rules_engine.engine.tick import SetAside
 from rules_engine.facts import ContactChange, Event, Wake
+from rules_engine.limits import MAX_FIRINGS
 from rules_engine.plan import steps as op
-from rules_engine.plan.program import Program, Ruleset, Trigger
+from rules_engine.plan.program import ActionCall, Emission, EventPlan, Fired, Program, Ruleset, Site, Trigger
 
 STATE_VERSION = 1
 _EMPTY: dict[str, Any] = {}
-_NO_ARRIVAL = (_EMPTY, None, 0, "", "")
+_NONE: list[Any] = []
 _ORDER = {"f": 0, "d": 1, "x": 2, "i": 3}
 
 
@@ -27,6 +29,7 @@ class Tick(Messages):
         self.program = program
         self.agenda, self.admissions, self.queue = [], [], []
         self.dirty, self.edges = set(), []
+        self.raw = []
         self.pending = self.quiet = False
         self.bindings: dict[str, Any] = {}
         self.start = self.start_sequence = 0
@@ -39,7 +42,7 @@ class Tick(Messages):
         self.instances, self.timers = state["i"], state["t"]
         self.wall = wall
         self.sequence = state["n"]
-        self.raw: list[Any] = []
+        self.raw = []
         self.effects: list[Effect] = []
         self.emits: list[Event] = []
         self.count = self.pushed = 0
@@ -51,6 +54,7 @@ class Tick(Messages):
         """Forgets what an abandoned tick left."""
         self.agenda, self.admissions, self.queue = [], [], []
         self.dirty, self.edges = set(), []
+        self.raw = []
         self.pending = self.quiet = False
 
     # ── causes ──
@@ -67,6 +71,7 @@ class Tick(Messages):
     def _due(self, now: int, names: list[str]) -> None:
         self.now = self.state["k"] = now
         self.cause = "timer"
+        self.raw.append((now, "timer"))
         self.count, self.fired = 0, {}
         self.use_arrival((_EMPTY, None, now, "", f"@{now}"))
         names.sort(key=self._timer_order)
@@ -202,6 +207,7 @@ class Tick(Messages):
         self.now = now if now > state["k"] else state["k"]
         state["k"] = self.now
         self.cause = event.id
+        self.raw.append((self.now, event.id))
         self.count, self.fired = 0, {}
         self.take(event, False)
         if self.pending or self.agenda or self.admissions or self.queue or self.dirty:
@@ -271,16 +277,29 @@ class Tick(Messages):
     def emit(self, name: str, value: dict[str, Any], site: Any) -> None:
         """`event.emit`: an event of this contact, acted on in the same tick and kept in the log."""
         place = f"{site.ruleset.name}/{site.step}" if site is not None else "engine"
-        event = Event(f"{self.cause}/{place}/{self.sequence}.{len(self.emits)}", name, self.contact, self.now, value.get("subject"),
+        event = Event(f"{self.cause}/{place}/{len(self.emits)}", name, self.contact, self.now, value.get("subject"),
                       {key: item for key, item in value.get("data", _EMPTY).items() if item is not None}, self.now)
         self.emits.append(event)
         self.queue.append((event, False))
+
+    def take_queued(self, item: Any) -> None:
+        """The next emitted event; a plain rule's is written out first."""
+        self.count += 1
+        if self.count > MAX_FIRINGS:
+            self.endless(item.site.ruleset if type(item) is Emission else None)
+        if type(item) is Emission:
+            event = _emitted(item, self.contact, self.now, self.cause, len(self.emits))
+            self.emits.append(event)
+            self.take(event, False)
+        else:
+            self.take(*item)
 
     def contact_change(self, change: ContactChange, now: int) -> None:
         """New attribute values and memberships."""
         state = self.state
         self.now = state["k"] = max(now, state["k"])
         self.cause = change.id
+        self.raw.append((self.now, change.id))
         self.count, self.fired = 0, {}
         self.use_arrival((_EMPTY, None, self.now, "", change.id))
         derived = {item.name for item in self.program.derived if not item.segment}
@@ -292,37 +311,69 @@ class Tick(Messages):
         self.drain()
 
 
-class Advanced:
-    """The answer of `advance`: see rules_engine.decisions. Decisions of plain rules are kept as short tuples until they are read."""
+class Advanced(tuple[Any, ...]):
+    """The answer of `advance`. state: the contact's new state (a JSON-able dict); wake_at: the one next moment (ms) at which it wants to
+    be called, or None; decisions in order; effects for the outbox; emits: events for the log, which have acted already.
 
-    __slots__ = ("state", "wake_at", "effects", "emits", "_raw", "_contact")
+    A tuple, because one is made for each event: what plain rules did is written out only when somebody reads it.
+    """
 
-    def __init__(self, state: dict[str, Any], wake_at: int | None, raw: list[Any], effects: list[Effect], emits: list[Event],
-                 contact: str) -> None:
-        self.state, self.wake_at, self._raw, self.effects, self.emits, self._contact = state, wake_at, raw, effects, emits, contact
+    __slots__ = ()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return self[0]
+
+    @property
+    def wake_at(self) -> int | None:
+        return self[1]
 
     @property
     def decisions(self) -> list[Decision]:
         """What was decided, in order."""
-        return [item if isinstance(item, Decision) else expand(item, self._contact) for item in self._raw]
+        _, _, raw, _, _, contact, at, cause = self
+        found = []
+        for item in raw:
+            kind = type(item)
+            if kind is Decision:
+                found.append(item)
+            elif kind is Fired:
+                found += [_written_out(site, call, contact, at, cause) for site, call in item.acts]
+            else:
+                at, cause = item
+        return found
+
+    @property
+    def effects(self) -> list[Effect]:
+        return self[3]
+
+    @property
+    def emits(self) -> list[Event]:
+        """The events that rules emitted, in order."""
+        _, _, _, _, emits, contact, at, cause = self
+        return [item if type(item) is Event else _emitted(item, contact, at, cause, number) for number, item in enumerate(emits)]
 
     @property
     def quiet(self) -> bool:
         """Whether nothing was decided."""
-        return not self._raw
+        return not any(type(item) is not tuple for item in self[2])
 
     @property
-    def fired(self) -> list[str]:
-        """The names of the rulesets behind the decisions, in order."""
-        return [(item.campaign or item.rule) if isinstance(item, Decision) else item[0].ruleset.name for item in self._raw]
+    def firings(self) -> list[str]:
+        """The names of the plain rules that fired, in order, each as often as it did."""
+        return [item.acts[0][0].ruleset.name for item in self[2] if type(item) is Fired and item.acts[0][0].first]
 
 
-def expand(item: tuple[Any, ...], contact: str) -> Decision:
-    """The full decision of a plain rule's action: (site, at, call, cause)."""
-    site, at, call, cause = item
+def _written_out(site: Site, call: ActionCall, contact: str, at: int, cause: str) -> Decision:
+    """The full decision of a plain rule's action."""
     ruleset = site.ruleset
     return Decision(at, contact, None, ruleset.name, None, site.step, "action", call.name, call.primary, dict(call.params), "done",
                     "WHEN " + " OR ".join(trigger.text for trigger in ruleset.triggers), (), cause, site.place)
+
+
+def _emitted(item: Emission, contact: str, at: int, cause: str, number: int) -> Event:
+    """A plain rule's event as it stands in the log."""
+    return Event(f"{cause}/{item.site.ruleset.name}/{item.site.step}/{number}", item.name, contact, at, item.subject, item.data, at)
 
 
 def new_state(contact: str, created: int) -> dict[str, Any]:
@@ -331,8 +382,9 @@ def new_state(contact: str, created: int) -> dict[str, Any]:
     v schema version; id; since; k clock; n sequence; a attributes; s segments {name: since}; h history {question: slot}; i instances;
     m entries {campaign: [times, last]}; c counters {name: [times]}; t timers {name: due}; d answered moments; g open goals; p program.
     """
-    return {"v": STATE_VERSION, "id": contact, "since": created, "k": created, "n": 0, "a": {}, "s": {}, "h": {}, "i": {}, "m": {}, "c": {},
-            "t": {}, "d": {}, "g": {}, "p": None}
+    # What each event reads comes first: it then shares a cache line.
+    return {"p": None, "k": created, "a": {}, "t": {}, "s": {}, "id": contact, "n": 0, "v": STATE_VERSION, "since": created, "h": {}, "i": {},
+            "m": {}, "c": {}, "d": {}, "g": {}}
 
 
 def _tick(program: Program) -> Tick:
@@ -349,7 +401,11 @@ def advance(program: Program, state: dict[str, Any], cause: Event | ContactChang
     already are (a TEST's GIVEN): facts follow from it, but no rule or campaign starts.
     Raises SetAside(reason) for what can't be processed; the given state must then be thrown away.
     """
-    tick = _tick(program)
+    tick = program.tick or _tick(program)
+    if type(cause) is Event and state["p"] == program.digest:
+        plan = program.plain.get(cause.name)
+        if plan is not None and not state["t"]:
+            return _plain(tick, plan, state, cause, now)
     tick.begin(state, now)
     try:
         if state["p"] != program.digest:
@@ -369,7 +425,84 @@ def advance(program: Program, state: dict[str, Any], cause: Event | ContactChang
         tick.clear()
         raise
     state["n"] = tick.sequence
-    return Advanced(state, min(timers.values()) if timers else None, tick.raw, tick.effects, tick.emits, tick.contact)
+    raw, tick.raw = tick.raw, []
+    return Advanced((state, min(timers.values()) if timers else None, raw, tick.effects, tick.emits, tick.contact, now, ""))
+
+
+def _plain(tick: Tick, plan: EventPlan, state: dict[str, Any], event: Event, now: int) -> Advanced:
+    """The short way for an event that plain rules are the only answer to, of a contact for whom no timer runs: no history, no journey, no
+    timer is touched."""
+    if now > state["k"]:
+        state["k"] = now
+    else:
+        now = state["k"]
+    if plan.match is None:
+        return Advanced((state, None, _NONE, _NONE, _NONE, event.contact, now, event.id))
+    tick.a, tick.s, tick.now, tick.e, tick.event_subject, tick.contact = state["a"], state["s"], now, event.data, event.subject, event.contact
+    try:
+        plan.match(tick)
+        raw, queue = _worked_off(tick) if tick.raw or tick.queue else (_NONE, _NONE)
+    except BaseException:
+        tick.clear()
+        raise
+    return Advanced((state, None, raw, _NONE, queue, event.contact, now, event.id))
+
+
+def _worked_off(tick: Tick) -> tuple[list[Any], list[Any]]:
+    """Lets the emitted events of plain rules act, first in, first out: (what was done, what was emitted)."""
+    raw, queue = tick.raw, tick.queue
+    tick.raw = []
+    if not queue:
+        return raw, _NONE
+    tick.raw = raw
+    for item in queue:  # grows while it is worked off
+        match = item.plan.match
+        if match is not None:
+            tick.e, tick.event_subject = item.data, item.subject
+            match(tick)
+            if len(queue) > MAX_FIRINGS:
+                tick.endless(item.site.ruleset)
+    tick.raw, tick.queue = [], []
+    return raw, queue
+
+
+def advance_block(program: Program, states: dict[str, dict[str, Any]], events: Iterable[Event]) -> list[Advanced]:
+    """`advance` for many events in order, each at its log time (`received`, else `at`). `states` by contact are brought up to date in
+    place. Answers in which nothing was decided and no timer is involved are left out: for the many events that no rule answers this is
+    twice as fast as calling `advance` for each.
+
+    Raises SetAside as `advance` does, with the events before it done: callers that must go on call `advance` for each.
+    """
+    tick = program.tick or _tick(program)
+    plain, digest = program.plain, program.digest
+    answers = []
+    for event in events:
+        id_, name, contact, at, subject, data, now = event
+        if now is None:
+            now = at
+        state = states[contact]
+        plan = plain.get(name)
+        if plan is None or state["t"] or state["p"] != digest:
+            answer = advance(program, state, event, now)
+            states[contact] = answer.state
+            answers.append(answer)
+            continue
+        if now > state["k"]:
+            state["k"] = now
+        else:
+            now = state["k"]
+        match = plan.match
+        if match is not None:
+            tick.a, tick.s, tick.now, tick.e, tick.event_subject, tick.contact = state["a"], state["s"], now, data, subject, contact
+            try:
+                match(tick)
+                if tick.raw or tick.queue:
+                    raw, queue = _worked_off(tick)
+                    answers.append(Advanced((state, None, raw, _NONE, queue, contact, now, id_)))
+            except BaseException:
+                tick.clear()
+                raise
+    return answers
 
 
 def _adopt(tick: Tick, state: dict[str, Any], cause: Any, now: int, quietly: bool) -> None:

@@ -2,7 +2,7 @@
 
 Moments are int milliseconds since 1970-01-01 00:00 UTC, called `ms`. Zones are IANA names. "Wall" is the number that a moment
 would have if the local clock's reading were UTC: `wall = ms + offset`. Minutes of the day are ints, 540 is 09:00; weekdays count
-from Monday = 0. No float touches a time. What each rule means is in LANGUAGE.md, section 4, "Time"; the three that shape this file:
+from Monday = 0. No float touches a time. The rules are those of LANGUAGE.md, section 4, "Time"; three of them shape this file:
 
 * Days, weeks, months and years keep the wall-clock time in the contact's zone; hours and less are elapsed time.
 * A local time that doesn't exist moves forward by the gap; one that occurs twice is the first.
@@ -13,13 +13,15 @@ Every fault of the caller's data (an unknown zone, a date that no calendar has) 
 
 from __future__ import annotations
 
-import difflib
 import re
 from bisect import bisect_right
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
+
+import tzdata
 
 from rules_engine.limits import MAX_DURATION_YEARS
 
@@ -109,6 +111,7 @@ class _Table(dict[int, _Block]):
         return high * SECOND
 
 
+_ZONES = Path(tzdata.__file__).parent / "zoneinfo"
 _TABLES: dict[str, _Table] = {}  # a cache of pure values; holds real zones only, so hostile names can't fill it
 
 
@@ -125,22 +128,28 @@ def _table(name: str) -> _Table:
 
 
 def _may_be_zone(name: object) -> bool:
-    """Whether it has the form of a zone's name: judged before a file is opened or a cache filled, as a contact's data comes here."""
+    """Whether it is formed like a zone's name: judged before a file is opened or a cache filled; contacts' data comes here."""
     return isinstance(name, str) and _ZONE_NAME.fullmatch(name) is not None and name.split("/")[0] not in _NOT_ZONES
 
 
 @lru_cache(maxsize=2_048)
 def _load(name: str) -> ZoneInfo | None:
-    """The zone, or None, for a name that `_may_be_zone`."""
+    """The zone, or None, for a name that `_may_be_zone`.
+
+    Always from the package `tzdata`, never from the machine's own files: those differ between machines (Debian's 2025b and PyPI's 2026f
+    disagree about 15 zones in 2026), and the same input must give the same output everywhere.
+    """
     try:
-        return ZoneInfo(name)
+        with _ZONES.joinpath(name).open("rb") as file:
+            return ZoneInfo.from_file(file, key=name)
     except (ValueError, OSError, KeyError):  # not a zone file; a folder (`Europe`); no such file
         return None
 
 
 @lru_cache(maxsize=1)
 def _zone_names() -> tuple[str, ...]:
-    return tuple(sorted(name for name in available_timezones() if name.split("/")[0] not in _NOT_ZONES))
+    names = (Path(tzdata.__file__).parent / "zones").read_text(encoding="ascii").split()
+    return tuple(sorted(name for name in names if name.split("/")[0] not in _NOT_ZONES))
 
 
 def _unknown_zone(name: str) -> str:
@@ -152,13 +161,20 @@ def _unknown_zone(name: str) -> str:
     return f"there is no time zone \"{shown}\"; {_zone_hint(wanted)}"
 
 
+def _near(word: str, known: tuple[str, ...], cutoff: float) -> list[str]:
+    """The one that a misspelt word is most like. difflib is only loaded for a mistake: it costs a cold start 3 ms."""
+    import difflib
+
+    return difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
+
+
 @lru_cache(maxsize=256)
 def _zone_hint(wanted: str) -> str:
     whole = {zone.lower(): zone for zone in _zone_names()}
     city = {zone.rsplit("/", 1)[-1].lower(): zone for zone in _zone_names() if "/" in zone}
     near = whole.get(wanted) or city.get(wanted)
     if near is None:
-        matches = difflib.get_close_matches(wanted, whole, n=1, cutoff=0.75)
+        matches = _near(wanted, tuple(whole), 0.75)
         near = whole[matches[0]] if matches else None
     return f"did you mean {near}?" if near else "write an IANA name like Europe/Prague"
 
@@ -348,7 +364,7 @@ def _unit(word: str, text: str) -> str:
     unit = _SHORT.get(word) or word.removesuffix("s")
     if unit in _UNITS:
         return unit
-    near = difflib.get_close_matches(word, [name + "s" for name in _UNITS], n=1)
+    near = _near(word, tuple(name + "s" for name in _UNITS), 0.6)
     hint = f"did you mean {near[0]}?" if near else "units are second, minute, hour, day, week, month and year"
     raise ValueError(f"\"{word[:40]}\" in \"{_shown(text)}\" is no unit of time; {hint}")
 
@@ -629,7 +645,7 @@ def next_anniversary(
     elif isinstance(day, str):
         month, month_day = _month_and_day(day)
     else:
-        raise ValueError(f"this is no date; {_DATE_HELP}")
+        raise ValueError(f"this is no date; {_DATE_HELP}")  # noqa: TRY004 - data of contacts, not a caller's type
     table = _table(zone)
     shift = sign * offset.approx_ms() if offset is not None else 0
     year = _date((after_ms - shift) // DAY).year - 1  # a year early: `shift` is about right, not exact
@@ -697,14 +713,15 @@ def format_utc(ms: int) -> str:
 
 
 def format_local(ms: int, zone: str) -> str:
-    """For people: "Mon 2026-03-02 10:00 CET"; seconds and milliseconds only where they are not zero. Where a zone's abbreviation is only a
-    number, it reads "UTC+05:45"."""
+    """For people: "Mon 2026-03-02 10:00 CET"; seconds and milliseconds only where they are not zero. Where a zone's abbreviation
+    is only a number, it reads "UTC+05:45"."""
     table = _table(zone)
     number, time_of_day = divmod(ms + _offset(table, ms), DAY)
     hour, minute, second, milli = _clock(time_of_day)
     tail = f":{second:02d}" if second or milli else ""
     tail += f".{milli:03d}" if milli else ""
-    return f"{WEEKDAY_NAMES[_weekday(number)]} {_date(number).isoformat()} {hour:02d}:{minute:02d}{tail} {_abbreviation(table, ms)}"
+    day = f"{WEEKDAY_NAMES[_weekday(number)]} {_date(number).isoformat()}"
+    return f"{day} {hour:02d}:{minute:02d}{tail} {_abbreviation(table, ms)}"
 
 
 def _abbreviation(table: _Table, ms: int) -> str:

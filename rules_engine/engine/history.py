@@ -133,8 +133,10 @@ def _store_last(query: Query, tick: Any, value: Any) -> None:
 def _store_first(query: Query, tick: Any, value: Any) -> None:
     if query.window is not None:
         _store_entry(query, tick, value)
-    elif query.id not in tick.history:
-        tick.history[query.id] = [tick.event_at, value]
+    else:
+        known = tick.history.get(query.id)
+        if known is None or tick.event_at < known[0]:
+            tick.history[query.id] = [tick.event_at, value]
 
 
 def _store_raw(query: Query, tick: Any, value: Any) -> None:

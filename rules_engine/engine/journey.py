@@ -98,8 +98,7 @@ class Journeys(Facts):
             refusal = f"STARTS {calendar.format_utc(_moment(ruleset.starts, self))}"
         elif ruleset.until is not None and now >= _moment(ruleset.until, self):
             refusal = f"UNTIL {calendar.format_utc(_moment(ruleset.until, self))}"
-        elif ruleset.on_late is not None and ruleset.on_late[1] != "run" and self.wall - self.event_at > ruleset.on_late[0].approx_ms() \
-                and self.event_at < now:
+        elif ruleset.on_late is not None and ruleset.on_late[1] != "run" and self.wall - self.event_at > ruleset.on_late[0].approx_ms():
             refusal = f"ON LATE > {ruleset.on_late[0].text()}"
         elif ruleset.audience is not None and not ruleset.audience.test(self):
             text, because = ruleset.audience.failure(self)
@@ -155,16 +154,16 @@ class Journeys(Facts):
             self.leave(name, active, "restarted")
         elif not self._may_reenter(ruleset, name, key):
             return
+        self._remember(ruleset, name if ruleset.remembers else None)
         if active is not None and ruleset.mode == "parallel":
             number = 2
             while f"{name}#{number}" in self.instances:
                 number += 1
             name = f"{name}#{number}"
-        self._remember(ruleset, _plain(name) if ruleset.remembers else None)
         self._begin(ruleset, trigger, key, values, name)
 
     def _may_reenter(self, ruleset: Ruleset, name: str, key: str | None) -> bool:
-        known = self.state["m"].get(_plain(name))
+        known = self.state["m"].get(name)
         if known is None:
             return True
         kind, after, times = ruleset.reentry
@@ -200,19 +199,24 @@ class Journeys(Facts):
         start = begun if begun is not None else self.event_at if event is not None else self.now
         instance: Instance = {"c": ruleset.name, "k": key, "kv": values, "t0": min(start, self.now), "q": self.sequence, "id": cause, "e": event,
                               "s": None, "at": start}
+        if trigger is not None and trigger.alias is not None and event is not None:
+            instance["b"] = {trigger.alias: event}
         iid = name if name is not None else f"{ruleset.name}|{cause}"
         self.instances[iid] = instance
         text = f"WHEN {trigger.text}" if trigger is not None else "campaign.enter"
         because = trigger.where.reads(self) if trigger is not None and trigger.where is not None else ()
+        if self._held_out(ruleset):
+            instance["o"] = 1
+            text += " (held out: its messages are trapped)"
         if ruleset.is_campaign:
-            if self._held_out(ruleset):
-                instance["o"] = 1
-                text += " (held out: its messages are trapped)"
             self.decide(ruleset, None, "enter", key=key, reason=text, because=because, params=_shown_event(event))
             if ruleset.goal is not None:
                 within = ruleset.goal.within
                 deadline = None if within is None else calendar.add(instance["t0"], within, self.zone(), self.program.business_hours)
-                self.state["g"][iid] = [ruleset.name, key, values, instance["t0"], deadline]
+                goals = self.state["g"]
+                for old in [old for old, entry in goals.items() if entry[4] is not None and entry[4] <= self.now]:
+                    del goals[old]
+                goals[iid] = [ruleset.name, key, values, instance["t0"], deadline]
             self._arm_exits(ruleset, iid, instance)
         self.walk(iid, instance, 0, start, text, because)
 
@@ -587,8 +591,10 @@ class Journeys(Facts):
             instance["x"] = 1
             instance.pop("w", None)
             instance.pop("h", None)
-            self.push_call(ruleset, self._go_on, (iid, instance, position, self.now, f"EXIT: {reason}"))
-            return
+            # Its place is free at once, and what was on its way there (a step, a message) finds it gone.
+            out = f"{iid}!{self.sequence}.{self.pushed}"
+            self.instances[out] = instance
+            self.push_call(ruleset, self._go_on, (out, instance, position, self.now, f"EXIT: {reason}"))
         self._remove(iid, instance, ruleset)
 
     def _finish(self, iid: str, instance: Instance, ruleset: Ruleset) -> None:
@@ -612,7 +618,7 @@ class Journeys(Facts):
             for query in self.program.queries.values():
                 if query.owner == ruleset.name:
                     self.history.pop(query.id, None)
-        waiting = instance.get("next")
+        waiting = instance.pop("next", None)
         if waiting:
             trigger_id, event = waiting.pop(0)
             trigger = next((item for item in ruleset.triggers if item.id == trigger_id), None)
@@ -622,7 +628,7 @@ class Journeys(Facts):
     def _next_in_queue(self, ruleset: Ruleset, trigger: Trigger, before: Instance, iid: str, event: Any, waiting: list[Any]) -> None:
         if iid in self.instances or not self._may_reenter(ruleset, iid, before["k"]):
             return
-        self._remember(ruleset, _plain(iid) if ruleset.remembers else None)
+        self._remember(ruleset, iid if ruleset.remembers else None)
         if event is not None:
             self.e, self.event_subject, self.event_at = event["data"], event["subject"], event["at"]
             self.event_name, self.event_id = event["name"], event["id"]
@@ -702,12 +708,6 @@ def _key_text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def _plain(name: str) -> str:
-    """The name under which entries are remembered: that of parallel instances without their number."""
-    head, mark, number = name.rpartition("#")
-    return head if mark and number.isdigit() else name
 
 
 def _shown_event(event: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ quiet hours, the delivery window (for every class), limits. Each outcome becomes
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rules_engine.decisions import Effect
@@ -63,7 +64,7 @@ class Messages(Journeys):
             self.decide(ruleset, item.site, "skip", key=instance["k"], call=call, primary=primary, params=params, outcome=verdict.outcome,
                         reason=verdict.reason, because=verdict.because)
         self._tell(instance, call, verdict.outcome, primary)
-        if verdict.do == "stop":
+        if verdict.do == "stop" and self.instances.get(iid) is instance:
             self.leave(iid, instance, f"{verdict.outcome}: {verdict.reason}", item.site)
             return
         position = self._position(ruleset, instance, item) + 1
@@ -119,7 +120,7 @@ class Messages(Journeys):
             refused = self._refused(instance, channel)
             if refused is not None:
                 return refused
-        return self._opening(ruleset, call, options, message_class, due, instance.get("h"))
+        return self._opening(ruleset, call, options, message_class, due)
 
     def _late(self, ruleset: Ruleset, due: int) -> Verdict | None:
         late = self.wall - due
@@ -152,49 +153,56 @@ class Messages(Journeys):
                 return Verdict("drop", "blocked", text, None, rule.reads(self))
         return None
 
-    def _opening(self, ruleset: Ruleset, call: ActionCall, options: dict[str, Any], message_class: str, due: int,
-                 hold: dict[str, Any] | None) -> Verdict:
-        """What only forbids it now: quiet hours, the delivery window, limits."""
+    def _opening(self, ruleset: Ruleset, call: ActionCall, options: dict[str, Any], message_class: str, due: int) -> Verdict:
+        """What only forbids it now: quiet hours, the delivery window, limits. Each has its own policy, and each its own deadline."""
         marketing = message_class == "marketing"
-        quiet = self.program.quiet if marketing and not options.get("ignore_quiet") else None
-        moment, blocked, outcome, reason = self.now, None, "", ""
+        until, deadline, holds = self.now, None, []
+        for blocked, outcome, reason, moment in self._blockers(ruleset, call.channel or "", marketing and not options.get("ignore_quiet"),
+                                                               marketing and not options.get("ignore_limit")):
+            if blocked.policy != "hold":
+                return Verdict(blocked.policy, outcome, reason)
+            if blocked.up_to is not None:
+                end = calendar.add(due, blocked.up_to, self.zone(), self.program.business_hours)
+                if self.now >= end:
+                    return Verdict("drop", outcome, f"{reason}; held for {blocked.up_to.text()}")
+                deadline = end if deadline is None else min(deadline, end)
+            until = max(until, moment)
+            holds.append((outcome, reason))
+        if not holds:
+            return _SEND
+        if deadline is None or until < deadline:
+            until = self._open(ruleset, until, marketing and not options.get("ignore_quiet"))
+        outcome, reason = holds[0]
+        return Verdict("hold", outcome, reason, until if deadline is None else min(until, deadline))
+
+    def _blockers(self, ruleset: Ruleset, channel: str, quiet: bool, limits: bool) -> Iterator[tuple[Blocked, str, str, int]]:
+        """(policy, outcome, reason, until when) of each thing that forbids a message now."""
+        if quiet and self.program.quiet is not None:
+            moment = self._outside(self.program.quiet, self.now)
+            if moment != self.now:
+                yield self.program.quiet.blocked, "quiet", "QUIET hours", moment
+        if ruleset.deliver is not None:
+            moment = self._inside(ruleset.deliver, self.now)
+            if moment != self.now:
+                yield ruleset.deliver.blocked, "window", "outside DELIVER BETWEEN", moment
+        for limit in self._limits(ruleset, channel) if limits else ():
+            sent = self._sent(limit.channel, limit.period)
+            if len(sent) >= limit.count:
+                free = calendar.add(sent[len(sent) - limit.count], limit.period, self.zone(), self.program.business_hours)
+                yield (limit.blocked, "capped", f"LIMIT {limit.count} {limit.channel or 'messages'} PER {limit.period.text()}: {len(sent)} sent",
+                       free)
+
+    def _open(self, ruleset: Ruleset, moment: int, quiet: bool) -> int:
+        """The first moment from `moment` on that lies outside quiet hours and inside the delivery window."""
         for _ in range(_TRIES):
             before = moment
-            if quiet is not None:
-                open_at = self._outside(quiet, moment)
-                if open_at != moment and blocked is None:
-                    blocked, outcome, reason = quiet.blocked, "quiet", "QUIET hours"
-                moment = open_at
+            if quiet and self.program.quiet is not None:
+                moment = self._outside(self.program.quiet, moment)
             if ruleset.deliver is not None:
-                open_at = self._inside(ruleset.deliver, moment)
-                if open_at != moment and blocked is None:
-                    blocked, outcome, reason = ruleset.deliver.blocked, "window", "outside DELIVER BETWEEN"
-                moment = open_at
+                moment = self._inside(ruleset.deliver, moment)
             if moment == before:
                 break
-        if marketing and not options.get("ignore_limit"):
-            for limit in self._limits(ruleset, call.channel or ""):
-                sent = self._sent(limit.channel, limit.period)
-                if len(sent) >= limit.count:
-                    free = calendar.add(sent[len(sent) - limit.count], limit.period, self.zone(), self.program.business_hours)
-                    if blocked is None:
-                        blocked, outcome = limit.blocked, "capped"
-                        reason = f"LIMIT {limit.count} {limit.channel or 'messages'} PER {limit.period.text()}: {len(sent)} sent"
-                    moment = max(moment, free)
-        if blocked is None:
-            return _SEND
-        return self._blocked(blocked, outcome, reason, moment, due)
-
-    def _blocked(self, blocked: Blocked, outcome: str, reason: str, until: int, due: int) -> Verdict:
-        """The author's choice: drop, stop, or hold, at most so long."""
-        if blocked.policy != "hold":
-            return Verdict(blocked.policy, outcome, reason)
-        if blocked.up_to is not None:
-            deadline = calendar.add(due, blocked.up_to, self.zone(), self.program.business_hours)
-            if self.now >= deadline:
-                return Verdict("drop", outcome, f"{reason}; held for {blocked.up_to.text()}")
-            until = min(until, deadline)
-        return Verdict("hold", outcome, reason, until)
+        return moment
 
     def _limits(self, ruleset: Ruleset, channel: str) -> list[Limit]:
         """The limits on a channel; a campaign's own takes the place of the workspace's. All count the contact's messages of every campaign."""

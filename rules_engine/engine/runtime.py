@@ -54,6 +54,16 @@ def elapsed(ms: int) -> Duration:
     return Duration(0, 0, ms)
 
 
+def as_span(value: Any) -> Duration | None:
+    """A duration as facts keep it, in words; what is none is missing."""
+    if value is None or isinstance(value, Duration):
+        return value
+    try:
+        return calendar.parse_duration(value)
+    except ValueError:
+        return None
+
+
 def span_add(left: Duration, right: Duration) -> Duration:
     return Duration(*(a + b for a, b in zip(left, right, strict=True)))
 
@@ -237,3 +247,19 @@ def ask_first(tick: Any, query: Any, since: bool, look: Any, take: Any, times: i
 def earliest(moments: tuple[int | None, ...]) -> int | None:
     """The first of some moments, None where there is none."""
     return min((moment for moment in moments if moment is not None), default=None)
+
+
+def change_tag(attributes: dict[str, Any], name: str, there: bool) -> None:
+    """Adds a tag or takes it away, where nobody watches the tags."""
+    tags = attributes.get("tags")
+    if there:
+        if tags is None:
+            attributes["tags"] = [name]
+        elif name not in tags:
+            attributes["tags"] = sorted([*tags, name])
+    elif tags and name in tags:
+        left = [tag for tag in tags if tag != name]
+        if left:
+            attributes["tags"] = left
+        else:
+            del attributes["tags"]

@@ -177,6 +177,7 @@ class Facts:
             dirty = self.dirty
             if dirty:
                 self.dirty = set()
+                self.use_nothing(None)
                 for derived in program.derived:
                     if not derived.deps.isdisjoint(dirty) and self.refresh(derived):
                         dirty.add(derived.fact)
@@ -246,8 +247,7 @@ class Facts:
             elif self.admissions:
                 self.admit(*heappop(self.admissions)[-1])
             elif self.queue:
-                event, noted = self.queue.pop(0)
-                self.take(event, noted)
+                self.take_queued(self.queue.pop(0))
             elif not (self.dirty or self.edges):
                 break
         self.pending = False
@@ -259,24 +259,22 @@ class Facts:
         self.arrival = arrival
         self.e, self.event_subject, self.event_at, self.event_name, self.event_id = arrival
 
-    def use_nothing(self, ruleset: Ruleset) -> None:
-        """Expressions read facts only, in the ruleset's zone."""
+    def use_nothing(self, ruleset: Ruleset | None) -> None:
+        """Expressions read facts only, in the ruleset's zone; None: derived facts belong to no ruleset."""
         if self.ruleset is not ruleset:
             self.ruleset = ruleset
             self._zone = None
 
     # ── decisions ──
 
-    def endless(self, ruleset: Ruleset) -> None:
+    def endless(self, ruleset: Ruleset | None) -> None:
         """Raises SetAside: more firings in one tick than MAX_FIRINGS."""
         names: dict[str, None] = {}
-        for item in reversed(self.raw[-200:]):
-            name = (item.campaign or item.rule) if isinstance(item, Decision) else item[0].ruleset.name
-            if name in names:
-                continue
-            names[name] = None
-        cycle = " → ".join(reversed(list(names))) or ruleset.name
-        raise SetAside(f"more than {MAX_FIRINGS} firings at one moment; these set each other off without end: {cycle} → {ruleset.name}")
+        for item in self.raw[-200:]:
+            if type(item) is not tuple:
+                names.setdefault((item.campaign or item.rule) if isinstance(item, Decision) else item.acts[0][0].ruleset.name)
+        cycle = " → ".join([*names, next(iter(names))]) if names else ruleset.name if ruleset is not None else "unknown"
+        raise SetAside(f"more than {MAX_FIRINGS} firings at one moment; these set each other off without end: {cycle}")
 
     def decide(self, ruleset: Ruleset, site: Site | None, kind: str, *, key: str | None = None, call: ActionCall | None = None,
                primary: Any = None, params: Any = None, outcome: str | None = None, reason: str = "",

@@ -62,7 +62,19 @@ class Context:
         self.labels: dict[str, Span] = {}            # of the steps of the ruleset at hand
         self.splits: dict[str, Span] = {}
         self.near_keys: list[tuple[str, str, str]] = []  # (event, its field, the key that was probably meant)
+        self.depends: dict[tuple[str, str], set[tuple[str, str]]] = {}  # what derived facts and segments read
+        self.before_names: list[Any] = []            # work that may still find unknown names, done before they are reported
+        self.item: n.Declaration | None = None       # the declaration at hand
+        self.said: set[tuple[str, Span]] = set()
         self.misnamed: set[str] = set()              # attributes whose declaration already has a message about its name
+
+    def once(self, name: str) -> bool:
+        """Whether this was said of the declaration at hand before: one cause there, however many lines it has."""
+        key = (name, self.item.span if self.item is not None else Span("", 0, 0))
+        if key in self.said:
+            return True
+        self.said.add(key)
+        return False
 
     # ── what could be meant: candidates for unknown names ──
 

@@ -61,7 +61,7 @@ def _stop(ctx: Context, node: n.Stop, scope: Scope) -> tuple[Scope, bool]:
 
 def _waits(ctx: Context, node: n.Node, word: str) -> None:
     """A RULE fires and is done."""
-    if isinstance(ctx.ruleset, n.Rule):
+    if isinstance(ctx.ruleset, n.Rule) and not ctx.once("waiting-in-rule"):
         span = Span(node.span.path, node.span.start, min(node.span.end, node.span.start + len(word)))
         ctx.report.add("waiting-in-rule", span, f"a RULE can't wait: it has no {word}", f"make `{ctx.ruleset.name}` a CAMPAIGN",
                        related=(Related(ctx.ruleset.name_span, "a RULE begins here"),))

@@ -10,7 +10,7 @@ from rules_engine.actions import TYPES
 from rules_engine.diagnostics import Related, Span
 from rules_engine.limits import MAX_NAME_LENGTH
 from rules_engine.model.context import ALWAYS_SET, Context
-from rules_engine.model.meaning import EVENT_FIELDS, MOMENTS, EventInfo, Scope, type_of
+from rules_engine.model.meaning import ATTRIBUTES, EVENT_FIELDS, MOMENTS, EventInfo, Scope, type_of
 from rules_engine.syntax import nodes as n
 
 _TYPES = frozenset(TYPES)
@@ -108,7 +108,7 @@ def attribute(ctx: Context, name: str, span: Span, prefix: str = "contact.") -> 
     if info is not None:
         if info.declaration is not None:
             ctx.used.add(("attribute", name))
-        return value_type(info.type)
+        return value_type(ATTRIBUTES.get(name, info.type))
     fact = ctx.model.facts.get(name)
     if fact is not None:
         ctx.used.add(("attribute", name))
@@ -141,7 +141,7 @@ def _unknown_attribute(ctx: Context, name: str, span: Span, prefix: str) -> None
         help = f"the channels are {', '.join(sorted(ctx.channels))}; for a topic of its own, declare ATTRIBUTE {name}: boolean"
     else:
         help = f"declare it: ATTRIBUTE {name}: text"
-    ctx.report.unknown("unknown-attribute", shown, span, "attribute", f"there is no attribute `{shown}`", help,
+    ctx.report.unknown("unknown-attribute", shown, span, ("attribute", name), f"there is no attribute `{shown}`", help,
                        lambda: ctx.attribute_tiers(prefix))
 
 
@@ -149,6 +149,8 @@ def event_field(ctx: Context, name: str, span: Span, scope: Scope) -> str | None
     """Type of `event.NAME`; the first event that has the field decides."""
     if not scope.events:
         place = scope.place or "this place"
+        if ctx.once("no-event"):
+            return None
         ctx.report.add("no-event", span, f"`event.{name}` is read where there is no event: {place} has none",
                        "read the contact (`contact.…`), or ask about the past with DID, LAST, SUM and their like")
         return None
@@ -197,7 +199,7 @@ def _unknown_field(ctx: Context, events: tuple[str, ...], name: str, span: Span,
     whose = "`, `".join(events[:3])
     fields = sorted({one for event in events for one in ctx.model.events[event].fields})
     help = f"its fields are {', '.join(fields[:12])}" if fields else f"declare it: EVENT {events[0]} WITH {name}: text"
-    ctx.report.unknown("unknown-field", prefix + name, span, events, f"`{whose}` has no field `{name}`", help,
+    ctx.report.unknown("unknown-field", prefix + name, span, (events, name), f"`{whose}` has no field `{name}`", help,
                        lambda: ctx.field_tiers(events, prefix))
 
 
@@ -313,6 +315,8 @@ def snake(name: str) -> str:
 
 def reserved(ctx: Context, name: str, span: Span, what: str) -> None:
     """A constant's or an alias' name that the language itself uses."""
+    if not _LOWER_SNAKE.fullmatch(name):
+        return  # it has a message for that
     if name in RESERVED:
         ctx.report.add("reserved-name", span, f"`{name}` has a meaning of its own, so {what} can't be called that", "choose another name")
     elif name.lower() in KEYWORDS:

@@ -22,7 +22,7 @@ _WORDS: dict[type, str] = {
     n.Holdout: "HOLDOUT", n.Throttle: "THROTTLE", n.OnLate: "ON LATE", n.AtMost: "AT MOST", n.Timezone: "TIMEZONE", n.Quiet: "QUIET",
     n.BusinessHoursClause: "BUSINESS HOURS", n.Holidays: "HOLIDAYS", n.NeverMore: "NEVER", n.NeverWhere: "NEVER",
 }
-_REPEATABLE = (n.Exit, n.Holidays, n.NeverMore, n.NeverWhere)
+REPEATABLE = (n.Exit, n.Holidays, n.NeverMore, n.NeverWhere)
 _JOURNEY_ONLY = {
     n.ForEach: "a RULE keeps no instances to tell apart", n.Mode: "a RULE is over at once, so two never meet", n.Exit: "a RULE is over at once",
     n.Reentry: "a RULE fires each time; AT MOST bounds it", n.ExitOnGoal: "a RULE has no goal", n.Goal: "a RULE has no goal",
@@ -36,7 +36,7 @@ def check_all(ctx: Context, clauses: Iterable[n.Node], scope: Scope, owner: str)
     for clause in clauses:
         kind = type(clause)
         if owner == "RULE" and kind in _JOURNEY_ONLY:
-            ctx.report.add("misplaced-clause", _head(clause), f"{_WORDS[kind]} has no meaning in a RULE: {_JOURNEY_ONLY[kind]}",
+            ctx.report.add("misplaced-clause", head(clause), f"{_WORDS[kind]} has no meaning in a RULE: {_JOURNEY_ONLY[kind]}",
                            "remove it, or make this a CAMPAIGN")
             continue
         _twice(ctx, clause, seen)
@@ -46,7 +46,7 @@ def check_all(ctx: Context, clauses: Iterable[n.Node], scope: Scope, owner: str)
     _together(ctx, seen)
 
 
-def _head(clause: n.Node) -> Span:
+def head(clause: n.Node) -> Span:
     """The words that a clause begins with."""
     word = _WORDS.get(type(clause), "")
     return Span(clause.span.path, clause.span.start, min(clause.span.end, clause.span.start + max(len(word), 1)))
@@ -56,9 +56,9 @@ def _twice(ctx: Context, clause: n.Node, seen: dict[Any, n.Node]) -> None:
     kind = type(clause)
     key: Any = (kind, clause.channel) if isinstance(clause, n.Limit) else (kind, clause.unit) if isinstance(clause, n.BusinessHoursClause) else kind
     first = seen.setdefault(key, clause)
-    if first is not clause and kind not in _REPEATABLE:
+    if first is not clause and kind not in REPEATABLE:
         what = f"LIMIT on {clause.channel}" if isinstance(clause, n.Limit) else _WORDS.get(kind, "this")
-        ctx.report.add("duplicate-clause", _head(clause), f"{what} stands here twice", "keep one of them", related=(Related(_head(first), "first here"),))
+        ctx.report.add("duplicate-clause", head(clause), f"{what} stands here twice", "keep one of them", related=(Related(head(first), "first here"),))
 
 
 def _together(ctx: Context, seen: dict[Any, n.Node]) -> None:
@@ -102,7 +102,8 @@ def _for_each(ctx: Context, clause: n.ForEach, scope: Scope) -> None:
             if info is not None and len(scope.events) > 1 and field not in info.fields and any(
                     field in other.fields for name in scope.events if (other := ctx.model.events.get(name)) is not None):
                 ctx.report.add("missing-key", key.span, f"`{event}` starts this campaign and has no field `{field}`", f"declare it: EVENT {event} WITH {field}: text")
-        _near_keys(ctx, field)
+        if any(field in info.fields for event in scope.events if (info := ctx.model.events.get(event)) is not None):
+            _near_keys(ctx, field)
 
 
 def _foreign_key(ctx: Context, key: n.Name, scope: Scope) -> None:

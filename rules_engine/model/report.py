@@ -35,14 +35,34 @@ Tiers = Sequence[Iterable[Candidate]]
 """Candidates, the likeliest kinds first."""
 
 
+class _Use(NamedTuple):
+    """One place of an unknown name, as it is written there: `event.total` in an expression is `total` in a TEST."""
+
+    span: Span
+    name: str
+    tiers: Callable[[], Tiers]
+
+
 class _Unknown:
     """One unknown name with all its places. `sentence` and `help` speak about it where nothing like it is known."""
 
-    __slots__ = ("rule", "name", "spans", "sentence", "help", "tiers", "severity")
+    __slots__ = ("rule", "sentence", "help", "severity", "uses")
 
-    def __init__(self, rule: str, name: str, sentence: str, help: str, tiers: Callable[[], Tiers], severity: str) -> None:
-        self.rule, self.name, self.sentence, self.help, self.tiers, self.severity = rule, name, sentence, help, tiers, severity
-        self.spans: list[Span] = []
+    def __init__(self, rule: str, sentence: str, help: str, severity: str) -> None:
+        self.rule, self.sentence, self.help, self.severity = rule, sentence, help, severity
+        self.uses: list[_Use] = []
+
+    @property
+    def first(self) -> _Use:
+        return self.uses[0]
+
+    @property
+    def name(self) -> str:
+        return self.uses[0].name
+
+    @property
+    def spans(self) -> list[Span]:
+        return [use.span for use in self.uses]
 
 
 class Report:
@@ -68,12 +88,17 @@ class Report:
 
     def unknown(self, rule: str, name: str, span: Span, tag: object, sentence: str, help: str, tiers: Callable[[], Tiers],
                 severity: str = "error") -> None:
-        """A name that means nothing. `tag` parts names that are looked up in different places, such as the fields of two events."""
-        key = (rule, name, tag)
+        """A name that means nothing. `tag` parts names that are looked up in different places, such as the fields of two events; a tag
+        with the bare name in it joins what is written in different ways."""
+        key = (rule, tag) if isinstance(tag, tuple) else (rule, name, tag)
         entry = self._unknown.get(key)
         if entry is None:
-            entry = self._unknown[key] = _Unknown(rule, name, sentence, help, tiers, severity)
-        entry.spans.append(span)
+            entry = self._unknown[key] = _Unknown(rule, sentence, help, severity)
+        entry.uses.append(_Use(span, name, tiers))
+
+    def has_unknown(self) -> bool:
+        """Whether some name means nothing."""
+        return bool(self._unknown)
 
     def at_end(self, finish: Callable[[], None]) -> None:
         """Work for when all uses of all names are known (after the unknown names have been reported)."""
@@ -82,7 +107,7 @@ class Report:
     def diagnostics(self) -> list[Diagnostic]:
         """Everything found, sorted, at most MAX_DIAGNOSTICS_PER_FILE for one file."""
         # The name with the most places goes first: it decides whether a declaration is the mistyped one.
-        for entry in sorted(self._unknown.values(), key=lambda item: (-len(item.spans), min(item.spans))):
+        for entry in sorted(self._unknown.values(), key=lambda item: (-len(item.uses), min(item.spans))):
             self._resolve(entry)
         for finish in self._last:
             finish()
@@ -90,23 +115,25 @@ class Report:
 
     def _said(self, diagnostic: Diagnostic) -> bool:
         """A mistyped declaration has had its message: how the slip is spelt, and that nothing uses it, follow from it."""
-        return diagnostic.span in self.blamed and diagnostic.name in ("bad-name", "reserved-name", "unused-constant")
+        if diagnostic.span in self.blamed:
+            return diagnostic.name in ("bad-name", "reserved-name", "unused-constant")
+        return diagnostic.name == "unused-constant" and any(item.span == diagnostic.span and item.severity == "error" for item in self.found)
 
     # ── unknown names ──
 
     def _resolve(self, entry: _Unknown) -> None:
-        entry.spans.sort()
+        entry.uses.sort(key=lambda use: use.span)
         meant = self._meant(entry)
         slot = meant.slot if meant else None
         if meant and slot and (slot.kind, slot.name) not in self.used:
             self.used.add((slot.kind, slot.name))
-            if len(entry.spans) > 1 or self.speller.likeliness(entry.name) > self.speller.likeliness(meant.name):
+            if len(entry.uses) > 1 or self.speller.likeliness(entry.name) > self.speller.likeliness(meant.name):
                 self._blame_declaration(entry, meant, slot)
                 return
         self._blame_use(entry, meant)
 
     def _meant(self, entry: _Unknown) -> Candidate | None:
-        tiers = [list(tier) for tier in entry.tiers()]
+        tiers = [list(tier) for tier in entry.first.tiers()]
         wanted = fold(entry.name)
         for tier in tiers:
             for candidate in tier:

@@ -49,19 +49,27 @@ class Speller:
         self._letters: dict[str, int] = {}
         self._budget = 400_000  # comparisons of two names; about a second at the very worst
 
+    def learn(self, words: Iterable[str]) -> None:
+        """Further words that are no slips."""
+        self._words = self._words.union(words)
+
     def nearest(self, word: str, candidates: Iterable[str]) -> str | None:
         """The candidate that `word` was most likely meant to be, or None. Case and the marks - and _ weigh nothing; otherwise one
         slip in short names, two in names of five letters and more."""
-        wanted = fold(word)
-        most = 1 if len(wanted) < 5 else 2
+        whole = fold(word)
+        head, dot, tail = whole.rpartition(".")
+        head += dot
         best: tuple[int, int, float, str] | None = None
-        mask = self._mask(wanted)
         for candidate in candidates:
             self._budget -= 1
             if self._budget < 0:
                 break
             folded = fold(candidate)
-            if abs(len(folded) - len(wanted)) > most or (self._mask(folded) ^ mask).bit_count() > 2 * most:
+            wanted = whole
+            if head and folded.startswith(head):  # what is the same in both lends no room for slips
+                wanted, folded = tail, folded[len(head):]
+            most = 1 if len(wanted) < 5 else 2
+            if abs(len(folded) - len(wanted)) > most or (self._mask(folded) ^ self._mask(wanted)).bit_count() > 2 * most:
                 continue
             off = distance(wanted, folded, most)
             if off > most or off >= len(folded):

@@ -440,6 +440,11 @@ def _member(ctx: Context, node: n.Compare, scope: Scope) -> None:
         return
     left_type = value(ctx, left, scope)
     _note_risk(ctx, node.op, left)
+    if left_type == "list":
+        value(ctx, right, scope)
+        ctx.report.add("type-mismatch", node.span, f"{describe(left)} is a list, and IN asks whether one value is in a list",
+                       f"ask {describe(left)} CONTAINS a value")
+        return
     if type(right) is n.List:
         if not right.items:
             ctx.report.add("never-true", right.span, "an empty list contains nothing", "list the values that are meant")
@@ -448,6 +453,8 @@ def _member(ctx: Context, node: n.Compare, scope: Scope) -> None:
         return
     if type(right) is n.Name and right.name in ctx.model.segments and right.name not in ctx.model.constants:
         ctx.used.add(("segment", right.name))
+        if left_type is None and type(left) is n.Name and "." not in left.name:
+            return  # a slip in `contact`, which has its message
         ctx.report.add("wrong-kind", right.span, f"`{right.name}` is a segment, and {describe(left)} can't be in it",
                        f"write contact IN {right.name}")
         return
@@ -455,8 +462,6 @@ def _member(ctx: Context, node: n.Compare, scope: Scope) -> None:
     if right_type not in (None, "list"):
         ctx.report.add("type-mismatch", right.span, f"{describe(right)} is {SHOWN[right_type]}, and IN needs a list",
                        f"write [{shown_literal(right)}], or compare with =" if isinstance(right, n.Literal) else "write a list: [ … ]")
-    elif left_type == "list":
-        ctx.report.add("type-mismatch", node.span, f"{describe(left)} is a list", f"ask {describe(left)} CONTAINS a value")
 
 
 def _in_segment(ctx: Context, right: n.Node, scope: Scope) -> None:
@@ -499,7 +504,7 @@ def _pattern(ctx: Context, node: n.Node, scope: Scope) -> None:
         return
     fault = _pattern_fault(node.value)
     if fault:
-        ctx.report.add("bad-pattern", node.span, f"this is no regular expression: {fault}", "the syntax is RE2's; a dot as it is reads \\\\.")
+        ctx.report.add("bad-pattern", node.span, f"this is no regular expression: {fault}", r"the syntax is RE2's; a dot or bracket as it is reads \. or \(")
     else:
         ctx.patterns.add(node.value)
 
@@ -658,7 +663,7 @@ def count(ctx: Context, node: n.Node, where: str) -> None:
         return
     number = fixed(ctx, node)
     if isinstance(number, float) and (number < 1 or number != int(number)):
-        ctx.report.add("bad-count", node.span, f"{where} needs a whole number from 1, not {number:g}")
+        ctx.report.add("bad-count", node.span, f"{where} needs a whole number from 1, not {number:g}", "such as 3")
 
 
 def clock(ctx: Context, node: n.Node | None, where: str) -> int | None:

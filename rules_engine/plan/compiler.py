@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rules_engine.actions import Action
-from rules_engine.engine import calendar
+from rules_engine.engine import calendar, runtime
 from rules_engine.engine.calendar import BusinessHours, Duration
 from rules_engine.engine.history import reach
 from rules_engine.model.meaning import Model, Scope, attribute_name, trigger_events
@@ -36,6 +36,7 @@ class _Ruleset:
         self.bindings: dict[str, str] = {}
         self.names: dict[str, int] = {}
         self.events = trigger_events(node.triggers)
+        self.entered = True  # whether what is compiled runs inside an instance, whose key is known
 
     def scope(self, events: tuple[str, ...] | None = None) -> Context:
         scope = Scope(self.events if events is None else events, dict(self.bindings), self.result.is_campaign)
@@ -56,8 +57,10 @@ class _Ruleset:
             if isinstance(clause, n.ForEach):
                 result.keys = tuple(item.name.removeprefix("event.") for item in clause.keys)
         self.clauses()
+        self.entered = False
         for position, trigger in enumerate(self.node.triggers):
             result.triggers.append(self.trigger(trigger, f"{result.name}:{position}"))
+        self.entered = True
         self.block(self.node.steps)
         result.ops.append(op.End(result.site))
         for exit_ in result.exits:
@@ -70,6 +73,10 @@ class _Ruleset:
             if step is not None and step not in result.index:
                 result.index[step] = position
         result.steps = list(result.index)
+        for item in result.ops:
+            if isinstance(item, op.Act):
+                item.site.first = True
+                break
         return result
 
     def clauses(self) -> None:
@@ -165,7 +172,8 @@ class _Ruleset:
         elif isinstance(node, n.Changes):
             trigger = Trigger("changes", words(node))
             trigger.fact = f"a:{attribute_name(node.name.name)}"
-            trigger.turned = _changed(self.value(node.old), node.old is not None, self.value(node.new), node.new is not None)
+            trigger.turned = _changed(self.value(node.old), node.old is not None, self.value(node.new), node.new is not None,
+                                      self.parent.missing(attribute_name(node.name.name)))
         else:
             return self._timed(node, name)
         if node.where is not None:
@@ -298,9 +306,9 @@ class _Ruleset:
         params = []
         for key, value in node.arguments:
             if action.channel is not None and key in MESSAGE_OPTIONS:
-                call.policy[key] = self.internal(value)
+                call.policy[key] = self.value(value)
                 continue
-            kind = names[key].kind if key in names else "attribute" if action.extra == "attribute" else "any"
+            kind = names[key].kind if key in names else "attribute" if action.extra in ("attribute", "event") else "any"
             params.append((key, self.internal(value) if kind == "attribute" else self.argument(value, kind)))
         call.params = tuple(params)
         call.constant = not callable(call.primary) and not any(callable(value) for _, value in params)
@@ -318,8 +326,11 @@ class _Ruleset:
         return self.parent.external(node, self.scope())
 
     def internal(self, node: n.Node) -> Any:
-        """A value that stays inside Camp (an attribute, a sending option): times in ms, not in words."""
-        return self.value(node)
+        """A value that stays inside Camp (an attribute, a field of an event): times in ms, not in words; durations in words."""
+        value = self.value(node)
+        if isinstance(value, Duration):
+            return value.text()
+        return (lambda tick: runtime.written(value(tick), None)) if callable(value) else value
 
 
 class _Program:
@@ -404,8 +415,7 @@ class _Program:
         compiler = self.compiler(context)
         code = compiler.compile(node.value)
         wanted = compiler.function(code.source)
-        default = compiler.default(attribute_name(node.name.name))
-        missing = compiler.function(default)(None) if default is not None else None
+        missing = self.missing(attribute_name(node.name.name))
         test = _ORDER[node.op]
 
         def turned(tick: Any, old: Any, new: Any) -> bool:
@@ -415,6 +425,12 @@ class _Program:
             return value is not None and new is not None and test(new, value) and not (old is not None and test(old, value))
 
         return turned
+
+    def missing(self, attribute: str) -> Any:
+        """The value that a missing attribute counts as: its default, or None."""
+        compiler = self.compiler(Context())
+        default = compiler.default(attribute)
+        return compiler.function(default)(None) if default is not None else None
 
     # ── clauses ──
 
@@ -468,7 +484,11 @@ class _Program:
                 return None
             if moment_type:
                 day = calendar.local_date(day, tick.zone()).isoformat()
-            return calendar.next_anniversary(day, after, at, tick.zone(), offset, sign)
+            due = calendar.next_anniversary(day, after, at, tick.zone(), offset, sign)
+            # The day itself is no anniversary: the first one is a year later.
+            while day[0] != "-" and calendar.local_date(due + shift, tick.zone()).year <= int(day[:4]):
+                due = calendar.next_anniversary(day, due, at, tick.zone(), offset, sign)
+            return due
 
         shift = 0 if offset is None else -sign * offset.approx_ms()
         return Timed(name, due, frozenset((f"a:{attribute}", "a:timezone")), "yearly", shift)
@@ -491,20 +511,19 @@ class _Program:
         return Timed(name, due, frozenset({"a:timezone"}), "every")
 
     def _absence(self, node: n.Absence, name: str, owner: _Ruleset) -> Timed:
-        did = n.Did(n.History(node.occurrence))
-        compiler = self.compiler(Context(owner.scope().scope))
-        compiler.compile(did)
-        query = self.registry.queries[next(iter(compiler.deps)).removeprefix("q:")]
+        context = owner.scope() if owner.entered else Context(owner.scope().scope)
+        compiler = self.compiler(context)
+        latest = compiler.function(compiler.compile(n.Aggregate("last", n.Name("event.at"), n.History(node.occurrence))).source)
         span = self.constant(node.duration)
 
         def due(tick: Any, after: int, since: int | None) -> int | None:
-            last = tick.history.get(query.id)
+            last = latest(tick)
             began = tick.state["since"] if since is None else since
             if last is not None and last > began:
                 began = last
             return calendar.add(began, span, tick.zone(), tick.program.business_hours)
 
-        return Timed(name, due, frozenset(compiler.deps), "absence")
+        return Timed(name, due, frozenset(compiler.deps) | {"a:timezone"}, "absence")
 
     # ── the whole ──
 
@@ -699,8 +718,11 @@ def _interval(span: Duration, clock: int | None) -> Any:
     return due
 
 
-def _changed(old: Any, has_old: bool, new: Any, has_new: bool) -> Any:
+def _changed(old: Any, has_old: bool, new: Any, has_new: bool, missing: Any) -> Any:
+    """turned(tick, old, new) of a CHANGES; missing: the default that stands for no value."""
     def turned(tick: Any, before: Any, now: Any) -> bool:
+        before = missing if before is None else before
+        now = missing if now is None else now
         if before == now:
             return False
         if has_old and before != (old(tick) if callable(old) else old):

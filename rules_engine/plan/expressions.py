@@ -25,7 +25,8 @@ _PYTHON = {"=": "=="}
 _EVENT_SLOTS = {"id": "T.event_id", "name": "T.event_name", "subject": "T.event_subject", "at": "T.event_at"}
 _READERS = {"did": "did", "count": "count", "sum": "total", "avg": "average", "min": "extreme", "max": "extreme",
             "count_distinct": "distinct", "last": "last", "first": "first"}
-_FREE = {"contact.points": "0"}
+ZONE = "a:timezone"
+"""What conditions about the calendar depend on besides what they name: days and dates are the contact's."""
 
 
 def to_duration(node: n.Duration) -> Duration:
@@ -160,6 +161,7 @@ class Compiler:
         if node.type == "percent":
             return Code(repr(value / 100), False, "number")
         if node.type == "datetime":
+            self.deps.add(ZONE)
             return Code(f"local_ms({value!r}, T.zone())", False, "datetime")
         return Code(repr(value), False, node.type)
 
@@ -208,10 +210,11 @@ class Compiler:
             type_ = meaning.name_type(self.model, name, self.context.scope) if rest else "map"
             source = f"bound(T, {head!r}, {rest!r})" if rest else f"T.bindings.get({head!r})"
             self.reads[name] = source
-            return Code(source, True, type_)
+            return Code(f"as_span({source})" if type_ == "duration" else source, True, type_)
         if name == "now":
             return Code("T.now", False, "datetime")
         if name == "today":
+            self.deps.add(ZONE)
             self.flips.append("T.next_midnight()")
             return Code("T.today()", False, "date")
         if name == "start":
@@ -231,7 +234,7 @@ class Compiler:
         default = self.default(name)
         source = f"T.a.get({name!r})" if default is None else f"T.a.get({name!r}, {default})"
         self.reads[written] = source
-        return Code(source, default is None, type_)
+        return Code(f"as_span({source})" if type_ == "duration" else source, default is None, type_)
 
     def default(self, name: str) -> str | None:
         """Source of an attribute's default value, None where it has none."""
@@ -244,7 +247,7 @@ class Compiler:
         type_ = meaning.field_type(self.model, name, self.context.scope.events)
         source = _EVENT_SLOTS.get(name, f"T.e.get({name!r})")
         self.reads[written] = source
-        return Code(source, name not in ("id", "name", "at"), type_)
+        return Code(f"as_span({source})" if type_ == "duration" else source, name not in ("id", "name", "at"), type_)
 
     def negative(self, node: n.Negative) -> Code:
         return self._null_safe([self.compile(node.value)], "(-{0})", "number")
@@ -255,6 +258,7 @@ class Compiler:
         moments = ("date", "datetime")
         if left.type in moments and right.type == "duration":
             sign = 1 if op == "+" else -1
+            self.deps.add(ZONE)
             return self._null_safe([left, right], f"plus_{left.type}({{0}}, {{1}}, T, {sign})", left.type)
         if left.type in moments and right.type in moments:
             return self._null_safe([self._moment(left), self._moment(right)], "elapsed({0} - {1})", "duration")
@@ -267,9 +271,10 @@ class Compiler:
             return Code(code.source, True, "number")
         return self._null_safe([left, right], f"({{0}} {op} {{1}})", "number")
 
-    @staticmethod
-    def _moment(code: Code) -> Code:
+    def _moment(self, code: Code) -> Code:
         """A date as the moment at which it begins."""
+        if code.type == "date":
+            self.deps.add(ZONE)
         return Code(f"midnight({code.source}, T)", code.nullable, "datetime") if code.type == "date" else code
 
     # ── conditions ──
@@ -329,6 +334,7 @@ class Compiler:
 
     def _dated(self, op: str, first: Code, second: Code) -> tuple[Code, Code]:
         """A moment against a date: equality asks about its day, order about the date's first moment."""
+        self.deps.add(ZONE)
         if op in ("=", "!="):
             def day(code: Code) -> Code:
                 return code if code.type == "date" else self._null_safe([code], "local_day({0}, T)", "date")
@@ -429,6 +435,8 @@ class Compiler:
             source = f"{_READERS[function]}(T.history.get({query.id!r}), T, {name})"
             if window is not None:
                 self.flips.append(f"expiry(T.history.get({query.id!r}), T, {name})")
+                if not window.is_elapsed:
+                    self.deps.add(ZONE)
             self.deps.add(f"q:{query.id}")
         self.reads[text] = source
         return source
@@ -473,6 +481,8 @@ class Compiler:
         arguments = f"T, {name}, {history.since_start}, {self.names.put(look, 'F')}, {self.names.put(take, 'F')}, {times}, {wanted}"
         if window is not None:
             self.flips.append(f"expiry(T.history.get({query.id!r}), T, {name})")
+            if not window.is_elapsed:
+                self.deps.add(ZONE)
         self.deps.add(f"q:{query.id}")
         return f"ask_{function}({arguments})"
 

@@ -2,59 +2,100 @@
 
 A rule is found by its event's type, then by one equality test that many of its fellows share (on the subject, a field of the event, or
 an attribute that none of them changes); only the rest of its WHERE is evaluated. What is generated fires in rank order, each rule at most
-once per event, every condition read at its rule's turn. Where a rule may change what an earlier one reads, `again` starts over until
-nothing more fires (LANGUAGE.md: fire to a fixpoint).
+once per event, every condition read at its rule's turn. Where a rule may change what an earlier one reads, the function starts over after
+it until nothing more fires (LANGUAGE.md: fire to a fixpoint).
+
+Functions are made when their first event comes: a thousand rules load in a fraction of what compiling all of them takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from typing import Any, NamedTuple
 
 from rules_engine.actions import Change
 from rules_engine.model.meaning import Scope
 from rules_engine.plan import steps as op
 from rules_engine.plan.expressions import Context
-from rules_engine.plan.program import Program, Ruleset, Trigger
+from rules_engine.plan.program import Emission, EventPlan, Fired, Program, Ruleset, Trigger
 from rules_engine.syntax import nodes as n
 
 _SIMPLE_CLAUSES = (n.Priority, n.Owner)
 _MERGE_LIMIT = 20_000  # tests that merging general rules into each bucket may duplicate
+_PLAIN = frozenset({"a", "e", "s", "event_subject", "contact", "now", "raw", "queue"})
+_TICK_NAME = re.compile(r"\bT\.(\w+)")
 
 
 class _Entry(NamedTuple):
-    """One trigger of one ruleset: the keys it could be found by (source → value), the source of its whole test and its remaining test
-    without each key, its deps."""
+    """One trigger of one ruleset: the keys it could be found by (source → value), its tests each with the key it is (None: no key), the
+    facts its tests read, and the source that fires it."""
 
     ruleset: Ruleset
-    trigger: Trigger
-    node: n.Happening
     keys: dict[str, Any]
-    terms: tuple[tuple[str | None, str], ...]  # (key source or None, test source)
+    terms: tuple[tuple[str | None, str], ...]
     deps: frozenset[str]
+    fire: tuple[str, ...]
+    plain: bool
 
 
 def build(program: Program, parent: Any) -> None:
-    """Gives every event plan its `match` function, and simple rules their generated bodies."""
-    by_event: dict[str, list[_Entry]] = {}
+    """Gives every event plan its `match` function and every simple rule its generated body."""
+    by_event: dict[str, list[tuple[Ruleset, Trigger, n.Happening]]] = {}
     nodes = {node.name: node for node in parent.model.rulesets}
     for ruleset in program.rulesets:
         node = nodes[ruleset.name]
         if not ruleset.is_campaign and all(isinstance(clause, _SIMPLE_CLAUSES) for clause in node.clauses):
-            ruleset.simple = _simple_body(program, parent, ruleset)
+            _simple(program, parent, ruleset)
         for position, item in enumerate(node.triggers):
             if isinstance(item, n.Happening):
-                entry = _entry(parent, ruleset, ruleset.triggers[position], item)
-                by_event.setdefault(item.occurrence.event, []).append(entry)
-    for event, entries in by_event.items():
-        entries.sort(key=lambda entry: entry.ruleset.rank)
-        program.events[event].match = _matcher(program, parent, entries)
+                by_event.setdefault(item.occurrence.event, []).append((ruleset, ruleset.triggers[position], item))
+    reach = _Reach(program)
+    for event, found in by_event.items():
+        found.sort(key=lambda entry: entry[0].rank)
+        plan = program.events[event]
+        plan.emits = frozenset(fact[2:] for ruleset, _, _ in found for fact in ruleset.writes if fact[:2] == "e:")
+        plan.match = _later(plan, program, parent, reach, found)
     for plan in program.events.values():
         plan.watched = bool(plan.queries or plan.changes or plan.contract)
         plan.bare = not (plan.watched or plan.exits or plan.goals or plan.waits)
+    plain_now = {plan.name for plan in program.events.values() if plan.bare and all(
+        _is_plain(parent, ruleset, item) for ruleset, _, item in by_event.get(plan.name, ()))}
+    while True:
+        kept = {name for name in plain_now if program.events[name].emits <= plain_now}
+        if kept == plain_now:
+            break
+        plain_now = kept
+    program.plain = {name: plan for name, plan in program.events.items() if name in plain_now}
 
 
-def _entry(parent: Any, ruleset: Ruleset, trigger: Trigger, node: n.Happening) -> _Entry:
+def _is_plain(parent: Any, ruleset: Ruleset, node: n.Happening) -> bool:
+    """Whether finding and firing this rule needs nothing of the tick but attributes, segments and the event."""
+    if ruleset.body is None or not _names(ruleset.body) <= _PLAIN:
+        return False
+    terms = _terms(parent, ruleset, None, node)[1]
+    return all(_names((source,)) <= _PLAIN for _, source in terms)
+
+
+def _names(lines: tuple[str, ...]) -> set[str]:
+    return {name for line in lines for name in _TICK_NAME.findall(line)}
+
+
+def _later(plan: EventPlan, program: Program, parent: Any, reach: _Reach, found: list[tuple[Ruleset, Trigger, n.Happening]]) -> Any:
+    """A `match` that makes the real one at its first call and steps aside."""
+
+    def first(tick: Any) -> None:
+        entries = [_entry(parent, ruleset, trigger, node) for ruleset, trigger, node in found]
+        plan.match = _matcher(parent, reach, entries) or _nothing
+        plan.match(tick)
+
+    return first
+
+
+def _nothing(tick: Any) -> None:
+    return None
+
+
+def _terms(parent: Any, ruleset: Ruleset, trigger: Trigger | None, node: n.Happening) -> tuple[dict[str, Any], list[Any], set[str]]:
     keys: dict[str, Any] = {}
     terms: list[tuple[str | None, str]] = []
     occurrence = node.occurrence
@@ -62,23 +103,32 @@ def _entry(parent: Any, ruleset: Ruleset, trigger: Trigger, node: n.Happening) -
     if isinstance(occurrence.subject, n.Literal) and "*" not in str(occurrence.subject.value):
         keys["T.event_subject"] = occurrence.subject.value
         terms.append(("T.event_subject", f"T.event_subject == {occurrence.subject.value!r}"))
-    elif occurrence.subject is not None:
+    elif occurrence.subject is not None and trigger is not None:
         terms.append((None, f"{parent.names.put(trigger.subject, 'S')}(T.event_subject)"))
     where = occurrence.where
     for item in where.items if isinstance(where, n.And) else () if where is None else (where,):
         compiler = parent.compiler(Context(Scope((occurrence.event,)), ruleset.name, ()))
         source = compiler.condition(item)
-        key = _equality(parent, item, compiler)
+        key = _equality(item, compiler)
         deps |= compiler.deps
         if key is not None and key[0] not in keys:
             keys[key[0]] = key[1]
             terms.append((key[0], source))
         else:
             terms.append((None, source))
-    return _Entry(ruleset, trigger, node, keys, tuple(terms), frozenset(deps))
+    return keys, terms, deps
 
 
-def _equality(parent: Any, item: n.Node, compiler: Any) -> tuple[str, Any] | None:
+def _entry(parent: Any, ruleset: Ruleset, trigger: Trigger, node: n.Happening) -> _Entry:
+    keys, terms, deps = _terms(parent, ruleset, trigger, node)
+    if ruleset.body is not None:
+        fire = ruleset.body
+    else:
+        fire = (f"T.fire({parent.names.put(ruleset, 'RS')}, {parent.names.put(trigger, 'TR')})",)
+    return _Entry(ruleset, keys, tuple(terms), frozenset(deps), fire, _names(fire) <= _PLAIN)
+
+
+def _equality(item: n.Node, compiler: Any) -> tuple[str, Any] | None:
     """(source of the value, wanted constant) of a test `name = constant` that can serve as an index key."""
     if not (isinstance(item, n.Compare) and item.op == "=" and isinstance(item.left, n.Name)):
         return None
@@ -91,28 +141,64 @@ def _equality(parent: Any, item: n.Node, compiler: Any) -> tuple[str, Any] | Non
     return (source, item.right.value) if ".get(" in source or source.startswith("T.event") else None
 
 
-def _matcher(program: Program, parent: Any, entries: list[_Entry]) -> Any:
+class _Reach:
+    """The facts that may change, in the same tick, once a ruleset fires: by itself, by derived facts, by rules that those set off."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._known: dict[frozenset[str], frozenset[str]] = {}
+
+    def of(self, ruleset: Ruleset) -> frozenset[str]:
+        found = self._known.get(ruleset.writes)
+        if found is None:
+            found = self._known[ruleset.writes] = self._grow(set(ruleset.writes))
+        return found
+
+    def _grow(self, found: set[str]) -> frozenset[str]:
+        program = self._program
+        while True:
+            more = set(found)
+            for derived in program.derived:
+                if derived.deps & found:
+                    more.add(derived.fact)
+            for fact in list(found):
+                for other, _ in program.edges.get(fact, ()):
+                    more |= other.writes
+            if more == found:
+                return frozenset(found)
+            found = more
+
+
+def _matcher(parent: Any, reach: _Reach, entries: list[_Entry]) -> Any:
     written: set[str] = set()
     for entry in entries:
-        written |= _reach(program, entry.ruleset)
-    if _needs_again(program, entries):
-        return _again(parent, entries)
+        written |= reach.of(entry.ruleset)
     key = _best_key(entries, written)
     if key is None:
-        return _straight(parent, entries, None)
+        return _straight(parent, reach, entries, None)
     general = [entry for entry in entries if key not in entry.keys]
     values: dict[Any, list[_Entry]] = {}
     for entry in entries:
         if key in entry.keys:
             values.setdefault(entry.keys[key], []).append(entry)
     if len(general) * len(values) > _MERGE_LIMIT:
-        return _straight(parent, entries, None)
-    table = {value: _straight(parent, _ranked(found + general), key) for value, found in values.items()}
-    rest = _straight(parent, general, None) if general else None
-    scope = parent.names.space | {"table": table, "rest": rest}
+        return _straight(parent, reach, entries, None)
+    table = {value: _straight(parent, reach, _ranked(found + general), key) for value, found in values.items()}
+    rest = _straight(parent, reach, general, None) if general else None
     source = f"def match(T, get=table.get, rest=rest):\n    f = get({key}, rest)\n    if f is not None:\n        f(T)\n"
-    exec(source, scope)  # noqa: S102
-    return scope["match"]
+    return _made(parent, source, {"table": table, "rest": rest}, "match")
+
+
+def _made(parent: Any, source: str, more: dict[str, Any], name: str) -> Any:
+    """A function from source that refers to the program's names."""
+    space = parent.names.space
+    for key, value in more.items():
+        space[key] = value
+    scope: dict[str, Any] = {}
+    exec(source, space, scope)  # noqa: S102 (the source is made here; what users wrote is in it only as repr'd literals)
+    for key in more:
+        del space[key]
+    return scope[name]
 
 
 def _ranked(entries: list[_Entry]) -> list[_Entry]:
@@ -121,15 +207,15 @@ def _ranked(entries: list[_Entry]) -> list[_Entry]:
 
 def _best_key(entries: list[_Entry], written: set[str]) -> str | None:
     """The index key that leaves the fewest tests: the one whose values split its entries the most."""
-    if len(entries) < 3:
+    if len(entries) < 2:
         return None
     best, best_cost = None, float(len(entries))
-    for key in {key for entry in entries for key in entry.keys}:
-        if key.startswith("T.a.") and ("*" in written or any(f"a:{name}" in written for name in [_attribute(key)])):
+    for key in sorted({key for entry in entries for key in entry.keys}):
+        if key.startswith("T.a.") and ("*" in written or f"a:{_attribute(key)}" in written):
             continue
         having = [entry.keys[key] for entry in entries if key in entry.keys]
         cost = len(entries) - len(having) + len(having) / len(set(having))
-        if cost < best_cost or cost == best_cost and best is not None and key < best:
+        if cost < best_cost:
             best, best_cost = key, cost
     return best
 
@@ -138,120 +224,119 @@ def _attribute(source: str) -> str:
     return source.split("'")[1] if "'" in source else source
 
 
-def _reach(program: Program, ruleset: Ruleset) -> set[str]:
-    """The facts that may change, in the same tick, once the ruleset fires: by itself, by derived facts, by rules that those set off."""
-    found = set(ruleset.writes)
-    while True:
-        more = set(found)
-        for derived in program.derived:
-            if derived.deps & found:
-                more.add(derived.fact)
-        for fact in list(found):
-            for other, _ in program.edges.get(fact, ()):
-                more |= other.writes
-        if more == found:
-            return found
-        found = more
-
-
-def _needs_again(program: Program, entries: list[_Entry]) -> bool:
-    """Whether firing one may make an earlier one's condition true."""
+def _restarts(reach: _Reach, entries: list[_Entry]) -> list[bool]:
+    """For each entry, whether its firing may make an earlier one's condition true."""
+    found = []
     deps_before: set[str] = set()
     for entry in entries:
-        if deps_before:
-            reach = _reach(program, entry.ruleset)
-            if "*" in reach and deps_before or deps_before & reach:
-                return True
+        facts = reach.of(entry.ruleset)
+        found.append(bool(deps_before) and ("*" in facts or bool(deps_before & facts)))
         deps_before |= {dep for dep in entry.deps if not dep.startswith("q:")}
-    return False
+    return found
 
 
-def _call(parent: Any, entry: _Entry) -> str:
-    """Source that fires an entry's ruleset."""
-    if entry.ruleset.simple is not None:
-        return f"{parent.names.put(entry.ruleset.simple, 'R')}(T)"
-    return f"T.fire({parent.names.put(entry.ruleset, 'RS')}, {parent.names.put(entry.trigger, 'TR')})"
-
-
-def _straight(parent: Any, entries: Iterable[_Entry], key: str | None) -> Any:
-    """One test after the other, in rank order. `key` was already tested by the index."""
-    lines = ["def match(T):"]
-    for entry in entries:
-        tests = [source for term, source in entry.terms if key is None or term != key]
-        rank = parent.names.put(entry.ruleset.rank, "O")
-        lines.append(f"    if T.pending: T.drain_before({rank})")
-        call = _call(parent, entry)
-        if tests:
-            lines.append(f"    if {' and '.join(f'({test})' for test in tests)}: {call}")
-        else:
-            lines.append(f"    {call}")
-    if len(lines) == 1:
+def _straight(parent: Any, reach: _Reach, entries: list[_Entry], key: str | None) -> Any:
+    """One test after the other, in rank order, in a loop where a firing can enable an earlier rule. `key` was tested by the index."""
+    if not entries:
         return None
-    scope = parent.names.space
-    exec("\n".join(lines), scope)  # noqa: S102
-    match = scope.pop("match")
-    return match
+    restarts = _restarts(reach, entries)
+    looped = any(restarts)
+    lines = ["def match(T):", "    A = T.a; E = T.e; raw = T.raw; queue = T.queue"]
+    indent = "    "
+    if looped:
+        lines += [f"    f{number} = True" for number in range(len(entries))] + ["    while True:"]
+        indent = "        "
+    stirred = False
+    for number, entry in enumerate(entries):
+        if stirred or looped and not all(item.plain for item in entries):
+            lines.append(f"{indent}if T.pending: T.drain_before({parent.names.put(entry.ruleset.rank, 'O')})")
+        stirred = stirred or not entry.plain
+        tests = [f"f{number}"] if looped else []
+        tests += [f"({source})" for term, source in entry.terms if key is None or term != key]
+        body = list(entry.fire)
+        if looped:
+            body.insert(0, f"f{number} = False")
+            if restarts[number]:
+                body.append("continue")
+        inner = indent
+        if tests:
+            lines.append(f"{indent}if {' and '.join(tests)}:")
+            inner += "    "
+        lines += [inner + line for line in body]
+    if looped:
+        lines.append("        return")
+    constant = frozenset() if stirred else frozenset().union(*(reach.of(entry.ruleset) for entry in entries))
+    return _made(parent, _localized(lines, None if stirred else constant), {}, "match")
 
 
-def _again(parent: Any, entries: list[_Entry]) -> Any:
-    """The fixpoint in full: after each firing, start over with the first that has not fired."""
-    pairs = []
-    for entry in entries:
-        tests = [source for _, source in entry.terms]
-        test = parent.compiler(Context()).function(" and ".join(f"({item})" for item in tests) or "True")
-        fire = parent.compiler(Context()).function(_call(parent, entry))
-        pairs.append((test, fire, entry.ruleset.rank))
-
-    def match(tick: Any) -> None:
-        left = pairs
-        while left:
-            for position, (test, fire, rank) in enumerate(left):
-                if tick.pending:
-                    tick.drain_before(rank)
-                if test(tick):
-                    fire(tick)
-                    left = left[:position] + left[position + 1:]
-                    break
-            else:
-                return
-
-    return match
+_READ = re.compile(r"\bT\.([ae])\.get\('(\w+)'(, [^()]*)?\)")
 
 
-# ── rules whose whole body is one function ──────────────────────────────────────────────────────────────────────────────────────
+def _localized(lines: list[str], written: frozenset[str] | None) -> str:
+    """The source with values that can't change while the function runs read once: fields of the event, and attributes outside
+    `written` (None: anything may change)."""
+    text = "\n".join(lines)
+    reads: dict[str, list[str]] = {}
+    for found in _READ.finditer(text):
+        kind, name = found.group(1), found.group(2)
+        if kind == "e" or written is not None and "*" not in written and f"a:{name}" not in written:
+            reads.setdefault(found.group(0), []).append(name)
+    heads = []
+    for number, (read, uses) in enumerate(sorted(reads.items())):
+        if len(uses) > 1:
+            local = f"v{number}_{uses[0]}"
+            text = text.replace(read, local)
+            heads.append(f"    {local} = {read}")
+            # `(x := local) is not None and x > 5` needs no second name.
+            text = re.sub(rf"\((_v\d+) := {local}\) is not None and \1 ", f"{local} is not None and {local} ", text)
+    body = text.split("\n")
+    body[2:2] = heads
+    return "\n".join(body).replace("T.a.get(", "A.get(").replace("T.e.get(", "E.get(").replace("T.raw.", "raw.").replace("T.queue.", "queue.")
 
-def _simple_body(program: Program, parent: Any, ruleset: Ruleset) -> Any:
-    """A rule of internal actions with constant arguments and IFs, as one function of the tick; None where it needs the step machine."""
+
+# ── rules whose whole body is a few lines ───────────────────────────────────────────────────────────────────────────────────────
+
+def _simple(program: Program, parent: Any, ruleset: Ruleset) -> None:
+    """Gives a rule of internal actions with constant arguments and IFs its body as lines of source, and as a function for triggers on
+    edges and time. Other rules run on the step machine."""
     lines: list[str] = []
     if not _simple_steps(program, parent, ruleset, lines):
-        return None
-    limit = "    T.count += 1\n    if T.count > MAX: T.endless(RULE)\n"
-    scope = parent.names.space | {"RULE": ruleset, "MAX": _max_firings()}
-    exec("def body(T):\n" + limit + "\n".join(lines) + "\n", scope)  # noqa: S102
-    return scope["body"]
+        return
+    ruleset.body = tuple(lines)
 
+    def first(tick: Any) -> None:
+        source = "def body(T):\n    A = T.a\n" + "\n".join(f"    {line}" for line in lines) + "\n"
+        ruleset.simple = _made(parent, source, {}, "body")
+        ruleset.simple(tick)
 
-def _max_firings() -> int:
-    from rules_engine.limits import MAX_FIRINGS
-
-    return MAX_FIRINGS
+    ruleset.simple = first
 
 
 def _simple_steps(program: Program, parent: Any, ruleset: Ruleset, lines: list[str]) -> bool:
-    """Turns the ops into indented lines; only straight IFs (no ELSE) nest here."""
-    indent, ends = 1, []
+    """Turns the ops into lines; only straight IFs (no ELSE) nest here."""
+    indent, ends = 0, []
+    run: list[op.Act] = []
     for position, item in enumerate(ruleset.ops):
         while ends and ends[-1] == position:
             ends.pop()
             indent -= 1
+            run = []
         if isinstance(item, op.Act):
             if item.call.changes is None:
                 return False
-            body = _change_lines(program, parent, item)
-            if body is None:
-                return False
-            lines += ["    " * indent + line for line in body]
-        elif isinstance(item, op.Test):
+            if not run:
+                note = len(lines)
+                lines.append("")
+            run.append(item)
+            lines[note] = "    " * indent + _note_line(parent, run)
+            lines += ["    " * indent + line for change in item.call.changes for line in _change_line(program, parent, change, item)]
+            if lines[-1].lstrip().startswith("T.change("):
+                run = []  # what follows from a watched change comes before the next action
+            continue
+        run = []
+        if isinstance(item, op.Jump):
+            return False
+        if isinstance(item, op.Test):
             site, condition = parent.names.put(item.site, "SI"), parent.names.put(item.condition, "C")
             lines.append("    " * indent + f"if not {condition}.test(T): T.skip({site}, {condition})")
             lines.append("    " * indent + "else:")
@@ -259,44 +344,35 @@ def _simple_steps(program: Program, parent: Any, ruleset: Ruleset, lines: list[s
             ends.append(item.otherwise)
         elif not isinstance(item, op.End):
             return False
-    return True
+    return bool(lines)
 
 
-def _change_lines(program: Program, parent: Any, item: op.Act) -> list[str] | None:
-    """Source of one action: what it changes, then the note of the decision. Changes nobody watches are made in place."""
-    site = parent.names.put(item.site, "SI")
-    call = parent.names.put(item.call, "AC")
-    lines = []
-    for change in item.call.changes or ():
-        lines.append(_change_line(program, parent, change, item))
-    lines.append(f"T.raw.append(({site}, T.now, {call}, T.cause))")
-    return lines
+def _note_line(parent: Any, run: list[op.Act]) -> str:
+    """Source that notes the decisions of actions that follow one another, all at once."""
+    return f"T.raw.append({parent.names.put(Fired(tuple((item.site, item.call) for item in run)), 'FI')})"
 
 
-def _change_line(program: Program, parent: Any, change: Change, item: op.Act) -> str:
-    name = change.name
-    fact = f"a:{name}"
-    contracts = name in program.contracts
-    if change.op == "add" and not contracts:
-        default = program.defaults.get(name, 0)
-        if not parent.is_watched(fact):
-            return f"T.a[{name!r}] = T.a.get({name!r}, {default!r}) + {change.value!r}"
-    if change.op == "set" and not contracts and change.value is not None and not parent.is_watched(fact):
-        return f"T.a[{name!r}] = {change.value!r}"
-    return f"T.change({parent.names.put(change, 'CH') if _hashable(change) else parent.names.put(_Box(change), 'CH') + '.value'}, " \
-           f"{parent.names.put(item.site, 'SI')})"
+def _change_line(program: Program, parent: Any, change: Change, item: op.Act) -> list[str]:
+    """Source of one change. Those that nobody watches are made in place."""
+    name, put = change.name, parent.names.put
+    quiet = name not in program.contracts and not parent.is_watched(f"a:{name}")
+    if change.op == "add" and quiet and isinstance(change.value, int):
+        return [f"A[{name!r}] = A.get({name!r}, {program.defaults.get(name, 0)!r}) + {change.value!r}"]
+    if change.op == "set" and quiet and change.value is not None and change.value != "" and name != "timezone":
+        return [f"A[{name!r}] = {put(change.value, 'V') if not isinstance(change.value, str | int | float) else repr(change.value)}"]
+    if change.op in ("tag_add", "tag_remove") and "tags" not in program.contracts and not parent.is_watched("a:tags"):
+        there = change.op == "tag_add"
+        return [f"if ({name!r} in A.get('tags', ())) is not {there}: change_tag(A, {name!r}, {there})"]
+    if change.op == "emit" and name in program.events:
+        data = {key: value for key, value in change.value.get("data", {}).items() if value is not None}
+        return [f"T.queue.append({put(Emission(item.site, program.events[name], name, change.value.get('subject'), data), 'EM')})"]
+    if change.op == "log":
+        return []
+    return [f"T.change({put(_Box(change), 'CH')}.value, {put(item.site, 'SI')})"]
 
 
 class _Box:
-    """Holds a change whose value can't be hashed."""
+    """Holds a change: its value may not be hashable."""
 
     def __init__(self, value: Change) -> None:
         self.value = value
-
-
-def _hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True

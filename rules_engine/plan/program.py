@@ -48,12 +48,32 @@ class Condition:
 
 
 class Site:
-    """A place in a ruleset that decisions speak of: the ruleset and the step."""
+    """A place in a ruleset that decisions speak of: the ruleset and the step; first: whether it is the ruleset's first action."""
 
-    __slots__ = ("ruleset", "step", "place", "text")
+    __slots__ = ("ruleset", "step", "place", "text", "first")
 
     def __init__(self, ruleset: Ruleset, step: str | None, place: tuple[str, int], text: str) -> None:
         self.ruleset, self.step, self.place, self.text = ruleset, step, place, text
+        self.first = False
+
+
+class Fired:
+    """Actions of a plain rule that were done one after the other: all that is known of them before anyone asks. Their moment and cause are
+    those of their tick. acts: (site, call) of each."""
+
+    __slots__ = ("acts",)
+
+    def __init__(self, acts: tuple[tuple[Site, ActionCall], ...]) -> None:
+        self.acts = acts
+
+
+class Emission:
+    """An event with constant fields that a rule emits. plan: what it sets off."""
+
+    __slots__ = ("site", "plan", "name", "subject", "data")
+
+    def __init__(self, site: Site, plan: EventPlan, name: str, subject: Any, data: dict[str, Any]) -> None:
+        self.site, self.plan, self.name, self.subject, self.data = site, plan, name, subject, data
 
 
 class ActionCall:
@@ -205,6 +225,7 @@ class Ruleset:
         self.owner: str | None = None
         self.site = Site(self, None, place, "")
         self.simple: Callable[[Any], None] | None = None  # a rule's whole body as one generated function, where it allows that
+        self.body: tuple[str, ...] | None = None          # the same as lines of source, to stand inside a matcher
         self.remembers = False  # whether entries must be remembered (REENTRY, AT MOST)
         self.writes: frozenset[str] = frozenset()
 
@@ -219,9 +240,11 @@ class Ruleset:
 
 class EventPlan:
     """All that an event of one type sets off. changes: facts that always go with it; queries: questions it answers; contract: the
-    data contract or None; match(tick): the generated function that finds and runs its rules and campaigns; exits, goals: by ruleset."""
+    data contract or None; match(tick): the generated function that finds and runs its rules and campaigns; exits, goals: by ruleset; emits: the
+    events its rules emit. bare: only rules and campaigns. Program.plain has those whose rules read and change nothing but attributes and
+    segments, and so all they emit."""
 
-    __slots__ = ("name", "changes", "queries", "contract", "match", "exits", "goals", "waits", "watched", "bare")
+    __slots__ = ("name", "changes", "queries", "contract", "match", "exits", "goals", "waits", "watched", "bare", "emits")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -232,7 +255,8 @@ class EventPlan:
         self.exits: dict[str, list[tuple[Exit, Trigger]]] = {}
         self.goals: dict[str, list[Trigger]] = {}
         self.waits = False
-        self.bare = False  # nothing but rules: no query, change, contract, exit, goal or wait
+        self.bare = False
+        self.emits: frozenset[str] = frozenset()
 
 
 class Program:
@@ -244,6 +268,7 @@ class Program:
         self.rulesets: list[Ruleset] = []
         self.by_name: dict[str, Ruleset] = {}
         self.events: dict[str, EventPlan] = {}
+        self.plain: dict[str, EventPlan] = {}        # those that plain rules are the only answer to
         self.queries: dict[str, Query] = {}
         self.derived: list[Derived] = []
         self.edges: dict[str, list[tuple[Ruleset, Trigger]]] = {}

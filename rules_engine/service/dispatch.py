@@ -28,7 +28,7 @@ from rules_engine.store.port import CLAIM, SOURCE_OUTCOMES, Arrival, Candidate, 
 
 log = logging.getLogger("camp.dispatch")
 
-LOOK = 200                    # effects looked at in one claim
+LOOK = 100                    # effects looked at in one claim
 BATCH = 50                    # repeatable effects claimed at once
 FIRST_RETRY = 30_000          # ms; doubles with each attempt
 LONGEST_RETRY = 6 * 3_600_000
@@ -67,16 +67,17 @@ class Dispatcher:
         until: a replay's time. There each effect leaves at its own time, at which the engine has just judged it: it is neither late nor
         judged again by what the contact became afterwards.
         """
-        now = self._clock.now() if until is None else until
+        now = self._clock.now()
         bench = _Bench(self, now, replay=until is not None)
-        claimed = self._store.claim_effects(now, LOOK, bench.judge)
+        claimed = self._store.claim_effects(now if until is None else until, now, LOOK, bench.judge)
         if not claimed:
             return bench.ended or None
         settlements, news = [], []
         for candidate, outcome in self._hand_over(claimed):
-            settlement = self._settlement(candidate.effect, outcome, until)
+            at = self._clock.now() if until is None else candidate.effect.next_at or candidate.effect.at
+            settlement = self._settlement(candidate.effect, outcome, at)
             settlements.append(settlement)
-            news += self._news(candidate.effect, settlement)
+            news += self._news(candidate.effect, settlement, at)
         self._faults(points.AFTER_CALL)
         self._store.settle(settlements, news)
         return bench.ended + Counter(settlement.state for settlement in settlements)
@@ -105,19 +106,18 @@ class Dispatcher:
 
     # ------------------------------------------------------------ outcomes
 
-    def _settlement(self, effect: EffectRow, outcome: Outcome, until: int | None) -> Settlement:
-        now = self._clock.now() if until is None else effect.claimed_at if effect.attempts > 1 else effect.at
-        assert now is not None
+    def _settlement(self, effect: EffectRow, outcome: Outcome, at: int) -> Settlement:
+        """`at`: the log's time of the hand-over, from which a retry's wait counts."""
         state, detail, next_at = STATES[outcome.state], outcome.detail, None
         if state == "retry_wait" and effect.attempts >= MAX_ATTEMPTS:
             state, detail = "failed", f"given up after {effect.attempts} attempts: {detail}"
         elif state == "retry_wait":
-            next_at = now + delay(effect.id, effect.attempts, outcome.retry_after)
+            next_at = at + delay(effect.id, effect.attempts, outcome.retry_after)
         if state in ("failed", "unknown"):
             log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail)
-        return Settlement(effect.id, effect.attempts, state, now, detail, outcome.provider_id, next_at)
+        return Settlement(effect.id, effect.attempts, state, self._clock.now(), detail, outcome.provider_id, next_at)
 
-    def _news(self, effect: EffectRow, settlement: Settlement) -> list[Arrival]:
+    def _news(self, effect: EffectRow, settlement: Settlement, at: int) -> list[Arrival]:
         """What the log is told: `email.failed` for an `email.send` that failed for good, where a plugin has such an event."""
         name = effect.action.partition(".")[0] + ".failed"
         if settlement.state != "failed" or name not in self._host.events:
@@ -125,7 +125,7 @@ class Dispatcher:
         subject = effect.primary if isinstance(effect.primary, str) else None
         data = {"reason": settlement.detail, "campaign": effect.ruleset}
         known = self._host.events[name].fields
-        event = Event(f"{effect.id}:failed", name, effect.contact, settlement.at, subject, {key: data[key] for key in data if key in known})
+        event = Event(f"{effect.id}:failed", name, effect.contact, at, subject, {key: data[key] for key in data if key in known})
         return [Arrival(event, SOURCE_OUTCOMES)]
 
     # ------------------------------------------------------------ what may be repeated
@@ -156,7 +156,7 @@ class _Bench:
     def judge(self, candidate: Candidate) -> Verdict | None:
         """Claim it, end it, or (None) leave it for later."""
         effect = candidate.effect
-        if candidate.pending and not self._replay:  # an unsubscribe may be among the unread news (promise P9)
+        if self._left == 0 or candidate.pending and not self._replay:  # pending: an unsubscribe may be among the unread news (promise P9)
             return None
         verdict = None if self._replay else expiry(effect, self._now) or self._consent(candidate)
         if verdict is not None:
@@ -165,7 +165,7 @@ class _Bench:
         kind = self._dispatcher.repeatable(effect)
         if self._left is None:
             self._kind, self._left = kind, BATCH if kind else self._dispatcher._runner.workers
-        if kind != self._kind or self._left == 0:
+        if kind != self._kind:
             return None
         self._left -= 1
         return CLAIM
@@ -237,4 +237,4 @@ def real_attributes() -> Attributes:
     """The engine's own way from a state to attributes."""
     from rules_engine import engine
 
-    return engine.attributes
+    return getattr(engine, "attributes", None) or (lambda state: state.get("a", {}))

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from rules_engine.clock import Clock
-from rules_engine.decisions import Advanced
 from rules_engine.facts import Wake
 from rules_engine.limits import MAX_CONTACT_BYTES
 from rules_engine.service import faults as points
@@ -35,7 +34,7 @@ Key = tuple[int, int, Any]  # (time, 0, contact) of a wake-up, (time, 1, seq) of
 class Engine(NamedTuple):
     """What the pump needs of the engine. `refusal`: the exception that says why an event can't be processed."""
 
-    advance: Callable[[Any, dict, Cause, int], Advanced]
+    advance: Callable[[Any, dict, Cause, int], Any]
     new_state: Callable[[str, int], dict]
     refusal: type[Exception]
 
@@ -277,7 +276,7 @@ class _Block:
         self._keep(contact, answer)
         return None
 
-    def _keep(self, contact: str, answer: Advanced) -> None:
+    def _keep(self, contact: str, answer: Any) -> None:
         if answer.wake_at is not None:
             self.awake.append((answer.wake_at, 0, contact))
         if answer.decisions:

@@ -207,11 +207,11 @@ class MemoryStore:
 
     # ------------------------------------------------------------ the outbox
 
-    def claim_effects(self, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
+    def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
         """See Store."""
-        due = [effect for effect in self._effects.values() if effect.state in ("ready", "retry_wait") and effect.next_at <= now]
+        ripe = [effect for effect in self._effects.values() if effect.state in ("ready", "retry_wait") and effect.next_at <= due]
         claimed = []
-        for effect in sorted(due, key=lambda effect: (effect.next_at, effect.seq))[:limit]:
+        for effect in sorted(ripe, key=lambda effect: (effect.next_at, effect.seq))[:limit]:
             state = self._contacts.get(effect.contact)
             pending = any(row.cause.contact == effect.contact for row in self.read_log(self._position.cursor, len(self._log)))
             candidate = Candidate(effect, state.state if state else None, pending)
@@ -248,7 +248,7 @@ class MemoryStore:
         for effect in [effect for effect in self._effects.values() if effect.state == "claimed"]:
             again = repeatable(effect)
             changed = effect._replace(state="ready" if again else "unknown", detail=RESTARTED if again else DIED, settled_at=now,
-                                      next_at=effect.claimed_at if again else None)
+                                      next_at=effect.next_at if again else None)
             self._effects[effect.id] = changed
             self._attempts.append(Attempt(effect.id, effect.attempts, effect.claimed_at, now, "unknown", DIED))
             if not again:
@@ -260,7 +260,7 @@ class MemoryStore:
         row = self._effects.get(effect)
         if row is None or state not in RESOLUTIONS.get(row.state, ()):
             return False
-        self._effects[effect] = row._replace(state=state, detail=codec.plain(detail), settled_at=now, next_at=now if state == "ready" else None)
+        self._effects[effect] = row._replace(state=state, detail=codec.plain(detail), settled_at=now, next_at=row.at if state == "ready" else None)
         return True
 
     def effect(self, id: str) -> EffectRow | None:

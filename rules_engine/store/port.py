@@ -259,9 +259,9 @@ class Store(Protocol):
         """All decisions behind a number, in order."""
 
     # the outbox
-    def claim_effects(self, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
-        """Looks at up to `limit` effects due at `now`, oldest first, and does with each what `judge` says, in one transaction; returns
-        those claimed, with their new attempt number."""
+    def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
+        """Looks at up to `limit` effects whose time is up to and including `due`, oldest first, and does with each what `judge` says, in
+        one transaction; returns those claimed, with their new attempt number. now: the wall's time, kept with the claim."""
 
     def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
         """Records outcomes and what the log is told of them; returns how many counted."""

@@ -47,13 +47,13 @@ class Outbox:
     _cursor: Callable[[], int]
     _append: Callable[[Any, Sequence[Arrival]], Any]
 
-    def claim_effects(self, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
+    def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
         """See Store."""
-        if self.next_effect(now) is None:  # most turns: nothing to do, no lock taken
+        if self.next_effect(due) is None:  # most turns: nothing to do, no lock taken
             return []
         claimed = []
         with self._db.tx("claim") as raw:
-            for candidate in self._candidates(raw, now, limit):
+            for candidate in self._candidates(raw, due, limit):
                 verdict = judge(candidate)
                 if verdict is None:
                     continue
@@ -64,11 +64,11 @@ class Outbox:
                     raw.execute(_END, (verdict.state, plain(verdict.detail), now, candidate.effect.seq))
         return claimed
 
-    def _candidates(self, raw: Any, now: int, limit: int) -> list[Candidate]:
+    def _candidates(self, raw: Any, due: int, limit: int) -> list[Candidate]:
         cursor = self._cursor()
         found: list[tuple] = []
         for state in ("ready", "retry_wait"):
-            found += raw.execute(_CANDIDATES, (cursor, state, now, limit)).fetchall()
+            found += raw.execute(_CANDIDATES, (cursor, state, due, limit)).fetchall()
         found.sort(key=lambda row: (row[14], row[12]))  # next_at, seq
         return [Candidate(effect_row(row[:-2]), row[-2], bool(row[-1])) for row in found[:limit]]
 
@@ -97,7 +97,7 @@ class Outbox:
                 again = repeatable(effect)
                 state, detail = ("ready", RESTARTED) if again else ("unknown", DIED)
                 raw.execute("UPDATE effect SET state = ?, detail = ?, settled_at = ?, next_at = ? WHERE seq = ?",
-                            (state, detail, now, effect.claimed_at if again else None, effect.seq))
+                            (state, detail, now, effect.next_at if again else None, effect.seq))
                 raw.execute(_ADD_ATTEMPT, (effect.id, effect.attempts, effect.claimed_at, now, "unknown", DIED))
                 if not again:
                     lost.append(effect._replace(state=state, detail=detail, settled_at=now, next_at=None))
@@ -106,7 +106,7 @@ class Outbox:
     def resolve(self, effect: str, state: str, detail: str, now: int) -> bool:
         """See Store."""
         allowed = [old for old, news in RESOLUTIONS.items() if state in news]
-        next_at = now if state == "ready" else None
+        next_at = EffectTable.at if state == "ready" else None
         with self._db.tx("resolve"), self._db.peewee.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
             changed = EffectTable.update(state=state, detail=plain(detail), next_at=next_at, settled_at=now).where(
                 EffectTable.id == effect, EffectTable.state.in_(allowed)).execute()

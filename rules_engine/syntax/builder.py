@@ -98,7 +98,7 @@ class Builder:
 
     def _span(self, children: Sequence[Any]) -> Span:
         """From the start of the first child to the end of the last."""
-        first = children[0]
+        first = children[0] if children else None
         if first is None:
             first = next((child for child in children if child is not None), None)
             if first is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from rules_engine.limits import MAX_NAME_LENGTH
 from rules_engine.syntax import words
 from rules_engine.syntax.lexer import Lexer, Raw
 from rules_engine.syntax.newlines import CLOSING, OPENING
@@ -20,14 +22,18 @@ _SIGNS = frozenset({"_COMMA", "_COLON", "LPAR", "RPAR", "LSQB", "RSQB", "LBRACE"
 _CLOSER = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}
 _LIKELY = ("THEN", "END", "IF", "DID", "WITH", "OF", "TO", "AND", "WHEN", "IS")
 _MAX_BOUNDARIES = 40   # places in one line where a missing quote is tried
+_MAX_LINE = 1_000      # characters; in a longer line no quote is looked for
 
 
 class Site(NamedTuple):
-    """A token near the error, the states before it (none: unknown), and whether it is in the failing statement."""
+    """A token near the error, the states before it (none: unknown), whether it is in the failing statement, and what the lexer needs to
+    go on from it: open brackets and the token before."""
 
     token: Raw
     stack: tuple[int, ...]
     here: bool
+    depth: int = 0
+    last: str = "_NL"
 
 
 class Candidate(NamedTuple):
@@ -47,9 +53,9 @@ class Candidate(NamedTuple):
     related_at: int = 0
 
 
-def propose(parser: Parser, text: str, sites: list[Site], following: list[Site], statement: list[Site], far: float = 0) -> Iterator[Candidate]:
-    """Candidates at `sites` (the failing token first, then backwards) and `following`. `statement`: all tokens back to the start of the
-    statement before. `far`: only misspelt keywords, at that extra cost."""
+def propose(parser: Parser, text: str, sites: list[Site], following: list[Site], tokens: list[Raw], far: float = 0) -> Iterator[Candidate]:
+    """Candidates at `sites` (the failing token first, then backwards) and `following`. `tokens`: all from the start of the statement
+    before. `far`: only misspelt keywords, at that extra cost."""
     lexer = parser.lexer
     for steps, site in enumerate(sites):
         away = steps / 10 + (0 if site.here else 0.1) + far
@@ -74,7 +80,7 @@ def propose(parser: Parser, text: str, sites: list[Site], following: list[Site],
     if sites and not far:
         yield from _replaced(parser, sites[0])
         yield from _quotes(lexer, text, sites)
-        yield from _brackets(text, statement)
+        yield from _brackets(text, tokens)
 
 
 def _misspelt(lexer: Lexer, token: Raw, away: float, before: Raw | None) -> Iterator[Candidate]:
@@ -203,6 +209,12 @@ def _deleted(text: str, token: Raw, before: Raw | None, steps: int) -> Iterator[
     kinds, value, start, end = token
     if kinds[0] in ("_NL", "$END"):
         return
+    if kinds[0] == "JUNK":
+        run = re.compile(r"\S+").match(text, start)
+        end = run.end() if run else end
+        message = _junk(value)
+        yield Candidate(2.1 + steps * 0.2, start, end, "", "syntax-error", start, end, message, "leave it out", "")
+        return
     if kinds[0] == "END":
         yield Candidate(1.4, start, end, "", "extra-end", start, end, "this END closes nothing", "leave it out, or write the line that begins "
                         "its block", "")
@@ -213,6 +225,14 @@ def _deleted(text: str, token: Raw, before: Raw | None, steps: int) -> Iterator[
     line_end = len(text) if line_end < 0 else line_end
     if not steps and line_end > end:
         yield Candidate(3.6, start, line_end, "", "syntax-error", start, end, f"`{value}` can't stand here", "", None)
+
+
+def _junk(value: str) -> str:
+    """Why a piece of text is no token."""
+    if len(value) > 1:
+        return f"this number is longer than anyone needs ({len(value)} digits)" if value[0].isdigit() else \
+            f"this name is longer than {MAX_NAME_LENGTH} characters"
+    return f"`{value}` means nothing here" if value.isprintable() else f"the file has a control character here (code {ord(value)})"
 
 
 def _replaced(parser: Parser, site: Site) -> Iterator[Candidate]:
@@ -235,7 +255,7 @@ def _quotes(lexer: Lexer, text: str, sites: list[Site]) -> Iterator[Candidate]:
         line_start = text.rfind("\n", 0, place) + 1
         line_end = text.find("\n", place)
         line_end = len(text) if line_end < 0 else line_end
-        tokens = [token for token in lexer.lex(text, line_start) if token[2] < line_end] if line_end - line_start < 1000 else []
+        tokens = list(lexer.lex(text[:line_end], line_start)) if line_end - line_start < _MAX_LINE else []
         unclosed = [token for token in tokens if token[0][0] == "UNCLOSED"]
         if unclosed:
             yield from _closed_quotes(lexer, text, unclosed[0], line_end)
@@ -274,10 +294,9 @@ def _opened_quotes(text: str, line_start: int, tokens: list[Raw], last: Raw) -> 
     yield Candidate(1.6, last[2], last[2] + 1, "", "unclosed-text", last[2], last[2] + 1, "this quote opens no text", "leave it out", "")
 
 
-def _brackets(text: str, statement: list[Site]) -> Iterator[Candidate]:
-    """A bracket without its partner. `statement` runs backwards."""
+def _brackets(text: str, tokens: list[Raw]) -> Iterator[Candidate]:
+    """A bracket without its partner."""
     opened: list[Raw] = []
-    tokens = [site.token for site in reversed(statement)]
     for token in tokens[:-1]:
         kind = token[0][0]
         if kind == "_NL":
@@ -312,7 +331,7 @@ def _edges(text: str, tokens: list[Raw], opener: Raw) -> Iterator[tuple[float, i
     on_line = [token for token in inside if token[2] < line_end]
     if on_line:
         yield 0.9, on_line[-1][3]
-    for before, token in zip(inside, inside[1:], strict=False):
+    for before, token in zip(inside[:_MAX_BOUNDARIES], inside[1:], strict=False):
         if token[0][0] in ("THEN", "AND", "OR", "WHERE", "WITHIN", "FOR", "AS", "UP", "_COMMA", "KEY"):
             yield 1.05, before[3]
     if len(inside) > 1:

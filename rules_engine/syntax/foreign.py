@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from rules_engine.syntax.lexer import Lexer
@@ -31,8 +32,7 @@ def foreign(text: str, lexer: Lexer) -> list[Fix]:
     first = ""       # the first word of the line
     before: tuple[str, int, int] = ("_NL", 0, 0)
     earlier = before
-    matches = list(lexer.pattern.finditer(text))
-    for position, match in enumerate(matches):
+    for match, following in _pairs(lexer.pattern.finditer(text)):
         group = match.lastgroup or ""
         start, end = match.span(group)
         word = match[group]
@@ -41,14 +41,14 @@ def foreign(text: str, lexer: Lexer) -> list[Fix]:
             continue
         if before[0] == "_NL":
             first = kind
-        after = matches[position + 1].lastgroup if position + 1 < len(matches) else "_NL"
+        after = following.lastgroup if following else "_NL"
         if kind == "FOREIGN":
             fixes.append(_fix(word, start, end, before, earlier, text))
         elif kind == "LBRACE" and after in ("_NL", "COMMENT", "_END") and first in _BLOCK_WORDS and before[0] not in ("KEY", "_COMMA", "LSQB"):
             fixes.append(Fix(start, end, "", "" if braces else "a block has no braces here", "leave `{` out; a block ends with END", ""))
             braces = True
         elif kind == "RBRACE" and braces and before[0] == "_NL":
-            goes_on = after == "NAME" and lexer.kinds(matches[position + 1]["NAME"])[0] in ("ELSE", "OTHERWISE")
+            goes_on = following is not None and after == "NAME" and lexer.kinds(following["NAME"])[0] in ("ELSE", "OTHERWISE")
             fixes.append(Fix(start, end, "" if goes_on else "END", "", "", None))
             continue
         elif before[0] == "THEN" and kind in ("IF", "WAIT", "AFTER", "SPLIT", "REPEAT", "STOP", "ELSE", "END") and first == "THEN":
@@ -56,6 +56,15 @@ def foreign(text: str, lexer: Lexer) -> list[Fix]:
                              f"{kind} alone", ""))
         earlier, before = before, (kind, start, end)
     return fixes
+
+
+def _pairs(matches: Iterator[re.Match[str]]) -> Iterator[tuple[re.Match[str], re.Match[str] | None]]:
+    """Each with the one after it."""
+    match = next(matches, None)
+    while match is not None:
+        following = next(matches, None)
+        yield match, following
+        match = following
 
 
 def _fix(word: str, start: int, end: int, before: tuple[str, int, int], earlier: tuple[str, int, int], text: str) -> Fix:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from rules_engine.limits import MAX_NAME_LENGTH
+from rules_engine.limits import MAX_NAME_LENGTH, MAX_NESTING
 from rules_engine.syntax.newlines import CLOSING, JOINING, JOINING_SIGNS, OPENING, UNFINISHED
 
 Raw = tuple[tuple[str, ...], str, int, int]
@@ -63,13 +63,11 @@ class Lexer:
         """The terminals that a word (without its colon) may be."""
         return self.words.get(word.lower(), _NAME)
 
-    def lex(self, text: str, start: int = 0) -> Iterator[Raw]:
-        """The tokens of a text from `start`, which is the start of a statement. Line ends that end no statement are left out; the
+    def lex(self, text: str, start: int = 0, depth: int = 0, last: str = "_NL") -> Iterator[Raw]:
+        """The tokens of a text from `start`: of a statement, or within one after `last` with `depth` open brackets. Line ends that end no statement are left out; the
         last statement gets one where the text has none. Never fails: what nothing matches is JUNK, UNCLOSED (a text without its
         second quote) or FOREIGN."""
         words, signs = self.words, self._signs
-        depth = 0
-        last = "_NL"
         line_end: Any = None
         for match in self.pattern.finditer(text, start):
             group: str = match.lastgroup  # type: ignore[assignment]
@@ -97,6 +95,8 @@ class Lexer:
                 kinds = signs[group]
                 if kind in OPENING:
                     depth += 1
+                    if depth > MAX_NESTING:
+                        kinds = signs["JUNK"]
                 elif kind in CLOSING and depth:
                     depth -= 1
                 elif end - begin > _LONG_NUMBER and kind in _NUMBERS:

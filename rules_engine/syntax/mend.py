@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
-from rules_engine.diagnostics import Diagnostic, Related, Span
+from rules_engine.diagnostics import Diagnostic, Related, Source, Span
+from rules_engine.limits import MAX_NESTING
 from rules_engine.syntax import ends
 from rules_engine.syntax.candidates import Candidate, Site, propose
 from rules_engine.syntax.foreign import foreign
 from rules_engine.syntax.lexer import Raw
-from rules_engine.syntax.parser import Parser
+from rules_engine.syntax.newlines import CLOSING, OPENING
+from rules_engine.syntax.parser import DEEP, Parser
 from rules_engine.syntax.patched import Patched
 from rules_engine.syntax.words import in_words, kind_in_words
 
@@ -22,6 +24,9 @@ _WHOLE = 20_000        # the same for END, whose mistakes show at the end of the
 _CANDIDATES = 400      # tried for one error
 _ERRORS = 25           # reported for one block
 _EARLIER = 12          # statements before the error whose first word may be the misspelt one
+_ENDS = 60             # places where an END may be missing or too many
+_CHARACTERS = 5        # of a text that is read once, count as one token of the budget
+_COPIED = 200          # the same of a text that is only copied
 _SITES = 6             # words before the error that are looked at
 BUDGET = 400_000       # tokens parsed in trials, for one file
 
@@ -52,11 +57,12 @@ class Mender:
     """Repairs the blocks of one file."""
 
     def __init__(self, parser: Parser, path: str, source: str) -> None:
-        self._parser, self._path, self._source = parser, path, source
+        self._parser, self._path, self._source = parser, path, Source(path, source)
         self._lexer = parser.lexer
         self._budget = BUDGET
         self._patched = Patched("", 0)
         self._checkpoints: list[Checkpoint] = []
+        self._near: list[Site] = []   # the tokens around the error at hand, backwards
 
     def mend(self, text: str, offset: int) -> Mended:
         """Repairs a block that can't be parsed."""
@@ -68,6 +74,9 @@ class Mender:
             failure = self._scan()
             if failure is None:
                 return Mended(found, self._patched)
+            if self._too_deep(failure):
+                found.append(self._nested(failure))
+                break
             chosen = self._choose(failure)
             if chosen is not None:
                 if not (panicked and chosen.name in ("missing-end", "extra-end", "syntax-error")):
@@ -76,7 +85,7 @@ class Mender:
                 continue
             if not panicked:
                 found.append(self._unexpected(failure))
-            if failure.statement == 0 or not self._drop(failure):
+            if self._budget <= 0 or failure.statement == 0 or not self._drop(failure):
                 break
             panicked = True
         return Mended(found, None)
@@ -97,6 +106,8 @@ class Mender:
             self._budget -= len(statement)
             if failed is not None:
                 return self._failure(list(before), statement, failed[0])
+            if len(stack) > DEEP:
+                return Failure(statement[0], tuple(stack), len(self._checkpoints) - 1)
             if token[0][0] == "_NL":
                 self._checkpoints.append(Checkpoint(token[3], tuple(stack)))
             statement = []
@@ -107,18 +118,37 @@ class Mender:
         self._parser.follow(stack, statement[:index])
         return Failure(statement[index], tuple(stack), len(self._checkpoints) - 1)
 
-    def _sites(self, failure: Failure) -> list[Site]:
-        """The tokens around the error with the states before each, the failing one first, then backwards."""
-        first = max(0, failure.statement - 1)
-        position, states = self._checkpoints[first]
-        stack = list(states)
-        sites: list[Site] = []
-        stop = failure.token
+    def _sites(self, failure: Failure) -> tuple[list[Site], list[Raw]]:
+        """The last tokens before the error with the states before each, the failing one first, then backwards; and all tokens from the
+        start of the statement before."""
+        position, states = self._checkpoints[max(0, failure.statement - 1)]
+        start = self._checkpoints[failure.statement].position
+        tokens: list[Raw] = []
         for token in _closed(self._lexer.lex(self._patched.text, position), len(self._patched.text)):
-            sites.append(Site(token, tuple(stack), token[2] >= self._checkpoints[failure.statement].position))
-            if token == stop or self._parser.follow(stack, (token,)) is not None:
+            tokens.append(token)
+            if token == failure.token:
                 break
-        return sites[::-1]
+        self._budget -= len(tokens)
+        stack = list(states)
+        self._parser.follow(stack, tokens[:-_SITES])
+        depth = sum((token[0][0] in OPENING) - (token[0][0] in CLOSING) for token in tokens[:-_SITES])
+        last = tokens[-_SITES - 1][0][0] if len(tokens) > _SITES else "_NL"
+        sites: list[Site] = []
+        for token in tokens[-_SITES:]:
+            sites.append(Site(token, tuple(stack), token[2] >= start, max(depth, 0), last))
+            self._parser.follow(stack, (token,))
+            last = token[0][0]
+            depth += (last in OPENING) - (last in CLOSING)
+        return sites[::-1], tokens
+
+    def _too_deep(self, failure: Failure) -> bool:
+        """Whether the parser stopped because of nesting: the lexer gives a bracket beyond the limit as JUNK."""
+        return len(failure.stack) > DEEP or failure.token[0][0] == "JUNK" and failure.token[1] in "([{"
+
+    def _nested(self, failure: Failure) -> Diagnostic:
+        start = failure.token[2]
+        span = Span(self._path, self._patched.place(start), self._patched.place(failure.token[3]))
+        return Diagnostic("nested-too-deep", span, f"this is more than {MAX_NESTING} levels deep", "take parts of it out")
 
     # ── choosing a repair ──
 
@@ -138,9 +168,10 @@ class Mender:
         return best[2] if best else None
 
     def _candidates(self, failure: Failure) -> Iterable[Candidate]:
-        sites = self._sites(failure)
+        sites, tokens = self._sites(failure)
+        self._near = sites
         text = self._patched.text
-        yield from propose(self._parser, text, sites[:_SITES], self._next(failure), sites)
+        yield from propose(self._parser, text, sites, self._next(failure), tokens)
         yield from self._earlier(failure)
         if failure.token[0][0] == "$END":
             yield from self._missing_ends()
@@ -168,7 +199,8 @@ class Mender:
 
     def _missing_ends(self) -> Iterator[Candidate]:
         text = self._patched.text
-        for order, (opener, position) in enumerate(ends.missing(text, self._lexer)):
+        self._budget -= len(text) // _CHARACTERS
+        for order, (opener, position) in enumerate(ends.missing(text, self._lexer)[:_ENDS]):
             line = self._line(opener.start)
             new = f"{' ' * opener.indent}END\n" if position == 0 or text[position - 1:position] == "\n" else f"\n{' ' * opener.indent}END"
             where = "at the end of the block" if position >= len(text.rstrip()) else f"before line {self._line(position)}"
@@ -177,7 +209,8 @@ class Mender:
                             f"the block that begins on line {line} reaches to here", position)
 
     def _extra_ends(self) -> Iterator[Candidate]:
-        for order, line in enumerate(ends.extra(self._patched.text, self._lexer)):
+        self._budget -= len(self._patched.text) // _CHARACTERS
+        for order, line in enumerate(ends.extra(self._patched.text, self._lexer)[:_ENDS]):
             yield Candidate(1.0 + order / 100, line.line_start, line.end, "", "extra-end", line.start, line.word_end,
                             "this END closes nothing", "leave it out, or write the line that begins its block", "")
 
@@ -185,15 +218,25 @@ class Mender:
         """How far the text can be read with a candidate: a place in the text as it is now, or None for to the end."""
         text = self._patched.text
         edited = text[:candidate.start] + candidate.new + text[candidate.end:]
-        position, stack = self._checkpoints[self._checkpoint(candidate.start)]
+        position, stack, depth, last = self._resume(candidate.start)
         limit = _WHOLE if candidate.name in ("missing-end", "extra-end") else _HORIZON
-        tokens = islice(_closed(self._lexer.lex(edited, position), len(edited)), limit)
+        tokens = islice(_closed(self._lexer.lex(edited, position, depth, last), len(edited)), limit)
         failed = self._parser.follow(list(stack), tokens)
+        self._budget -= len(text) // _COPIED
         if failed is None:
-            self._budget -= min(limit, len(edited) - position)
+            self._budget -= min(limit, (len(edited) - position) // _CHARACTERS)
             return None
         self._budget -= failed[0] + 1
         return failed[1][2] - len(edited) + len(text)
+
+    def _resume(self, position: int) -> tuple[int, tuple[int, ...], int, str]:
+        """Where to read from to see the effect of an edit, with the states and the lexer's memory there: two tokens before it (the one
+        before may be read differently, as AT before LEAST), or a statement before."""
+        for later, site in zip(self._near, self._near[1:], strict=False):
+            if later.token[2] < position:
+                return site.token[2], site.stack, site.depth, site.last
+        checkpoint = self._checkpoints[self._checkpoint(position)]
+        return checkpoint.position, checkpoint.stack, 0, "_NL"
 
     def _checkpoint(self, position: int) -> int:
         """The checkpoint to read from after an edit: a statement earlier than its own, since a joining word goes on with that."""
@@ -226,8 +269,7 @@ class Mender:
             if fix.message:
                 span = Span(self._path, self._patched.place(fix.start), self._patched.place(fix.end))
                 found.append(Diagnostic("foreign-spelling", span, fix.message, fix.help, suggestion=fix.suggestion))
-        for fix in reversed(fixes):
-            self._patched.replace(fix.start, fix.end, fix.new)
+        self._patched.replace_all([(fix.start, fix.end, fix.new) for fix in fixes])
         return found
 
     def _diagnostic(self, chosen: Candidate) -> Diagnostic:
@@ -249,7 +291,7 @@ class Mender:
         return Diagnostic("syntax-error", span, f"expected {expected} here, found {found}")
 
     def _line(self, position: int) -> int:
-        return self._source.count("\n", 0, self._patched.place(position)) + 1
+        return self._source.place(self._patched.place(position))[0]
 
 
 def _closed(tokens: Iterator[Raw], end: int) -> Iterator[Raw]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rules_engine.diagnostics import Diagnostic, Span
 from rules_engine.limits import MAX_DIAGNOSTICS_PER_FILE, MAX_NESTING, MAX_SOURCE_BYTES
 from rules_engine.syntax import nodes
-from rules_engine.syntax.parser import Parser, Unexpected, parser
+from rules_engine.syntax.parser import Parser, Unexpected, no_collector, parser
 
 TOP = frozenset({"CONST", "ATTRIBUTE", "EVENT", "FACT", "SEGMENT", "WORKSPACE", "RULE", "CAMPAIGN", "TEST"})
 
@@ -23,7 +23,8 @@ def read(text: str, path: str) -> tuple[nodes.File, list[Diagnostic]]:
         file = reader.parse(text, path)
         return _shallow(file) if reader.may_be_deep else (file, [])
     except Unexpected:
-        return _mended(reader, text, path)
+        with no_collector():
+            return _mended(reader, text, path)
 
 
 def read_file(path: Path, shown: str | None = None) -> tuple[nodes.File, list[Diagnostic], str]:
@@ -92,8 +93,12 @@ def _mended(reader: Parser, text: str, path: str) -> tuple[nodes.File, list[Diag
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
         block = text[start:end]
         try:
+            if len(starts) == 1:
+                raise Unexpected(0, ((), "", 0, 0), [])   # the whole text is this block, and it was refused just now
             items += reader.parse(block, path, start).items
         except Unexpected:
+            if len(found) >= MAX_DIAGNOSTICS_PER_FILE:
+                continue
             diagnostics, patched = mender.mend(block, start)
             found += diagnostics
             if patched is not None:

@@ -19,6 +19,7 @@ from rules_engine.engine import members
 from rules_engine.engine.calendar import DAY, add, format_local, format_utc, is_zone, parse_datetime
 from rules_engine.engine.values import read_contact, read_event
 from rules_engine.facts import ContactChange, Event
+from rules_engine.model.meaning import field_type
 from rules_engine.plan.expressions import to_duration
 from rules_engine.syntax import nodes as n
 from rules_engine.testing.simulator import Cause, World
@@ -147,7 +148,8 @@ class _Run:
         subject = self._value(statement.subject, statement.contact) if statement.subject is not None else None
         record = {"id": f"{self.test.name} #{self.events}", "event": statement.event, "contact": statement.contact,
                   "at": format_utc(self.now), "subject": subject,
-                  "data": {name: self._value(value, statement.contact) for name, value in statement.values}}
+                  "data": {name: self._typed(value, field_type(self.model, name, (statement.event,)), statement.contact)
+                           for name, value in statement.values}}
         try:
             event = read_event(self.model, record, self.zone)
         except ValueError as error:
@@ -155,19 +157,14 @@ class _Run:
         self._act(event)
 
     def _change(self, contact: str, values: tuple[tuple[str, n.Node], ...], quietly: bool = False) -> None:
-        record: dict[str, Any] = {name: self._value(value, contact) for name, value in values}
-        segments = record.pop("segments", None) or []
-        for name in segments if isinstance(segments, list) else [segments]:
+        record = {name: self._typed(value, self.model.attribute_type(name), contact) for name, value in values}
+        for name in record.get("segments") or ():
             if name not in self.model.segments:
                 raise _Cant(f"there is no segment `{name}`")
-            if self.model.segments[name].condition is not None:
-                raise _Cant(f"the segment `{name}` has a condition, which decides who is in it: give the contact what it asks for")
         try:
             change = read_contact(self.model, {"id": contact, **record}, self.now)
         except ValueError as error:
             raise _Cant(str(error)) from error
-        if segments:
-            change = change._replace(segments={name: True for name in segments})
         self._act(change, quietly)
 
     def _act(self, cause: Event | ContactChange, quietly: bool = False) -> None:
@@ -195,6 +192,16 @@ class _Run:
         if isinstance(node, n.Duration):
             return _duration(self.model, node).text()
         return self._evaluate(node, contact)
+
+    def _typed(self, node: n.Node, type_: str | None, contact: str) -> Any:
+        """A written value as JSON of a type: moments are local in the workspace's zone, as everywhere in a TEST."""
+        value = self._value(node, contact)
+        if type_ == "datetime" and isinstance(value, str):
+            try:
+                return format_utc(parse_datetime(value, self.zone))
+            except ValueError as error:
+                raise _Cant(str(error)) from error
+        return format_utc(value) if type_ == "datetime" and isinstance(value, int) else value
 
     def _evaluate(self, node: n.Node, contact: str) -> Any:
         state = self.world.states.get(contact) or {}
@@ -410,12 +417,26 @@ _EXPECT = {"gets": _Run.gets, "not_gets": _Run.not_gets, "misses": _Run.misses, 
 
 
 def timeline_line(decision: Decision, zone: str) -> str:
-    """One decision as people read it: "Mon 2026-03-02 10:00 CET  abandoned_cart [A]  sent email.send "cart_reminder" (reason)"."""
+    """One decision as people read it: `Mon 2026-03-02 10:00 CET  abandoned_cart [A]  sent email.send "cart_reminder" (AFTER 1 hour)`."""
     key = f" [{decision.key}]" if decision.key else ""
-    action = f" {_action(decision)}" if decision.action else ""
     reason = f" ({decision.reason})" if decision.reason else ""
-    kind = decision.kind if decision.outcome in (None, "") else f"{decision.kind} {decision.outcome}"
-    return f"{format_local(decision.at, zone)}  {decision.campaign or decision.rule}{key}  {kind}{action}{reason}"
+    return f"{format_local(decision.at, zone)}  {decision.campaign or decision.rule}{key}  {what_happened(decision)}{reason}"
+
+
+_WORDS = {"enter": "entered", "wait": "waits", "exit": "left", "goal": "reached the goal", "complete": "completed"}
+
+
+def what_happened(decision: Decision) -> str:
+    """A decision in a few words, without when and why."""
+    action = _action(decision) if decision.action else ""
+    if decision.kind == "action":
+        verb = {"done": "did", None: "did"}.get(decision.outcome, decision.outcome or "did")
+        return f"{verb} {action}"
+    if decision.kind == "skip":
+        skipped = f"skipped {action or decision.step or 'the start'}"
+        return f"{skipped}, {decision.outcome}" if decision.outcome else skipped
+    words = _WORDS.get(decision.kind, decision.kind)
+    return f"{words} with {action}" + (f", {decision.outcome}" if decision.outcome else "") if action else words
 
 
 def _action(decision: Decision) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from rules_engine.decisions import Advanced, Decision, Effect
-from rules_engine.engine import SetAside, advance, new_state
+from rules_engine.decisions import Decision, Effect
+from rules_engine.engine import Advanced, SetAside, advance, new_state
 from rules_engine.engine.calendar import format_utc
 from rules_engine.facts import ContactChange, Event, Wake
 

@@ -16,7 +16,8 @@ PRAGUE = "Europe/Prague"        # 2026: 29 Mar 02:00 → 03:00, 25 Oct 03:00 →
 LORD_HOWE = "Australia/Lord_Howe"  # half an hour: 2026-10-04 02:00 → 02:30, 2026-04-05 02:00 → 01:30
 APIA = "Pacific/Apia"           # no 30 December 2011
 NUUK = "America/Nuuk"           # 2026: 28 Mar 23:00 → 29 Mar 00:00
-HAVANA = "America/Havana"       # changes at midnight: 2026-03-08 00:00 → 01:00
+KATHMANDU = "Asia/Kathmandu"
+HAVANA = "America/Havana"       # changes at midnight: 2020-03-08 00:00 → 01:00
 MON, TUE, WED, THU, FRI, SAT, SUN = (frozenset({day}) for day in range(7))
 WEEKDAYS = MON | TUE | WED | THU | FRI
 
@@ -47,7 +48,7 @@ def shown(ms: int, zone: str) -> str:
         ("gap: its first minute", PRAGUE, "2026-03-28 02:00", "1 day", "Sun 2026-03-29 03:00 CEST"),
         ("gap of half an hour", LORD_HOWE, "2026-10-03 02:15", "1 day", "Sun 2026-10-04 02:45 UTC+11:00"),
         ("gap of a whole day", APIA, "2011-12-29 10:00", "1 day", "Sat 2011-12-31 10:00 UTC+14:00"),
-        ("gap at midnight", HAVANA, "2026-03-07 00:30", "1 day", "Sun 2026-03-08 01:30 CDT"),
+        ("gap at midnight", HAVANA, "2020-03-07 00:30", "1 day", "Sun 2020-03-08 01:30 CDT"),
         ("overlap: the first", PRAGUE, "2026-10-24 02:30", "1 day", "Sun 2026-10-25 02:30 CEST"),
         ("after the overlap", PRAGUE, "2026-10-24 03:00", "1 day", "Sun 2026-10-25 03:00 CET"),
         ("overlap of half an hour", LORD_HOWE, "2026-04-04 01:45", "1 day", "Sun 2026-04-05 01:45 UTC+11:00"),
@@ -241,7 +242,7 @@ def test_in_window(why: str, moment: str, start: str, end: str, days: frozenset[
         ("overnight", "2026-03-06 06:00", "22:00", "06:00", FRI, "Fri 2026-03-06 22:00 CET"),
         ("overnight, its own morning is not its night", "2026-03-06 05:00", "22:00", "06:00", FRI, "Fri 2026-03-06 22:00 CET"),
         ("the whole of Saturday", "2026-03-06 12:00", "08:00", "08:00", SAT, "Sat 2026-03-07 00:00 CET"),
-        ("a start in the gap: when the clock jumps over it", "2026-03-29 01:00", "02:30", "05:00", None, "Sun 2026-03-29 03:00 CEST"),
+        ("a start in the gap: when the clock jumps", "2026-03-29 01:00", "02:30", "05:00", None, "Sun 2026-03-29 03:00 CEST"),
         ("a window in the gap: the day after", "2026-03-29 01:00", "02:10", "02:50", None, "Mon 2026-03-30 02:10 CEST"),
         ("open again the second time", "2026-10-25T00:40Z", "22:00", "02:30", None, "Sun 2026-10-25 02:00 CET"),
     ],
@@ -321,9 +322,9 @@ def test_an_impossible_date_is_never_an_anniversary(day: object) -> None:
         ("every hour", PRAGUE, "hour", "2026-03-02 10:20", "00:15", None, None, "Mon 2026-03-02 11:15 CET"),
         ("strictly after", PRAGUE, "hour", "2026-03-02 10:15", "00:15", None, None, "Mon 2026-03-02 11:15 CET"),
         ("over a gap", PRAGUE, "hour", "2026-03-29 01:15", "00:15", None, None, "Sun 2026-03-29 03:15 CEST"),
-        ("an hour shown twice is two hours", PRAGUE, "hour", "2026-10-25T00:15Z", "00:15", None, None, "Sun 2026-10-25 02:15 CET"),
-        ("a gap of half an hour has no :15", LORD_HOWE, "hour", "2026-10-04 01:20", "00:15", None, None, "Sun 2026-10-04 03:15 UTC+11:00"),
-        ("a zone 45 minutes off", "Asia/Kathmandu", "hour", "2026-03-02 10:20", "00:15", None, None, "Mon 2026-03-02 11:15 UTC+05:45"),
+        ("shown twice is two hours", PRAGUE, "hour", "2026-10-25T00:15Z", "00:15", None, None, "Sun 2026-10-25 02:15 CET"),
+        ("no :15 in that hour", LORD_HOWE, "hour", "2026-10-04 01:20", "00:15", None, None, "Sun 2026-10-04 03:15 UTC+11:00"),
+        ("45 minutes off", KATHMANDU, "hour", "2026-03-02 10:20", "00:15", None, None, "Mon 2026-03-02 11:15 UTC+05:45"),
     ],
 )
 def test_every(

@@ -23,13 +23,14 @@ from rules_engine.engine.calendar import DAY, HOUR, MINUTE, SECOND, BusinessHour
 
 CHOSEN = [
     "Africa/Cairo", "Africa/Casablanca", "Africa/El_Aaiun", "Africa/Johannesburg", "Africa/Khartoum", "Africa/Windhoek",
-    "America/Anchorage", "America/Asuncion", "America/Boa_Vista", "America/Bogota", "America/Caracas", "America/Chicago", "America/Godthab",
-    "America/Havana", "America/Los_Angeles", "America/Miquelon", "America/New_York", "America/Santiago", "America/Sao_Paulo",
-    "America/St_Johns", "Antarctica/Casey", "Antarctica/Troll", "Asia/Amman", "Asia/Beirut", "Asia/Gaza", "Asia/Hong_Kong",
-    "Asia/Jerusalem", "Asia/Kathmandu", "Asia/Kolkata", "Asia/Pyongyang", "Asia/Tehran", "Asia/Tokyo", "Asia/Vladivostok",
-    "Atlantic/Azores", "Australia/Adelaide", "Australia/Eucla", "Australia/Lord_Howe", "Europe/Dublin", "Europe/Istanbul",
-    "Europe/Lisbon", "Europe/London", "Europe/Moscow", "Europe/Prague", "Europe/Volgograd", "Pacific/Apia", "Pacific/Auckland",
-    "Pacific/Chatham", "Pacific/Easter", "Pacific/Fiji", "Pacific/Kiritimati", "Pacific/Norfolk", "Pacific/Tongatapu", "UTC",
+    "America/Anchorage", "America/Asuncion", "America/Boa_Vista", "America/Bogota", "America/Caracas", "America/Chicago",
+    "America/Godthab", "America/Havana", "America/Los_Angeles", "America/Miquelon", "America/New_York", "America/Santiago",
+    "America/Sao_Paulo", "America/St_Johns", "Antarctica/Casey", "Antarctica/Troll", "Asia/Amman", "Asia/Beirut", "Asia/Gaza",
+    "Asia/Hong_Kong", "Asia/Jerusalem", "Asia/Kathmandu", "Asia/Kolkata", "Asia/Pyongyang", "Asia/Tehran", "Asia/Tokyo",
+    "Asia/Vladivostok", "Atlantic/Azores", "Australia/Adelaide", "Australia/Eucla", "Australia/Lord_Howe", "Europe/Dublin",
+    "Europe/Istanbul", "Europe/Lisbon", "Europe/London", "Europe/Moscow", "Europe/Prague", "Europe/Volgograd", "Pacific/Apia",
+    "Pacific/Auckland", "Pacific/Chatham", "Pacific/Easter", "Pacific/Fiji", "Pacific/Kiritimati", "Pacific/Norfolk",
+    "Pacific/Tongatapu", "UTC",
 ]
 FULL = os.environ.get("CAMP_FULL") == "1"
 ALL_ZONES = sorted(name for name in available_timezones() if calendar.is_zone(name))
@@ -133,7 +134,8 @@ def places_and_minutes(draw: st.DrawFn) -> tuple[str, int, int]:
     """A zone, a moment, and a minute of the day that the clock shows soon before or after it, or any."""
     zone, ms = draw(places())
     reading = clock(ms, zone)
-    return zone, ms, (reading.hour * 60 + reading.minute + draw(st.integers(-90, 90))) % 1440 if draw(st.booleans()) else draw(minutes)
+    soon = (reading.hour * 60 + reading.minute + draw(st.integers(-90, 90))) % 1440
+    return zone, ms, soon if draw(st.booleans()) else draw(minutes)
 
 
 @st.composite
@@ -176,7 +178,9 @@ def test_around_every_change_of_the_clock(zone: str) -> None:
 def test_the_whole_list_has_the_odd_zones() -> None:
     """The walk above is worth something: it meets gaps and overlaps of many sizes."""
     sizes = {
-        (offset_at(change // SECOND, zone) - offset_at(change // SECOND - 1, zone)) // 60 for zone in CHOSEN for change in changes(zone)
+        (offset_at(change // SECOND, zone) - offset_at(change // SECOND - 1, zone)) // 60
+        for zone in CHOSEN
+        for change in changes(zone)
     }
     assert {-120, -60, -30, 30, 60, 120, 24 * 60} <= sizes
     assert len(CHOSEN) >= 40
@@ -475,7 +479,8 @@ def test_a_moment_reads_back(reading: datetime, zone: str) -> None:
     assert calendar.parse_datetime(calendar.format_utc(ms)) == ms
     local = EPOCH + timedelta(milliseconds=ms)
     assert calendar.parse_datetime(local.isoformat(), zone) == moment_of(local, zone)
-    with_offset = datetime.fromtimestamp(ms // SECOND, tz.UTC).astimezone(dateutil_zone(zone)).replace(microsecond=ms % SECOND * 1000)
+    with_offset = datetime.fromtimestamp(ms // SECOND, tz.UTC).astimezone(dateutil_zone(zone))
+    with_offset = with_offset.replace(microsecond=ms % SECOND * 1000)
     whole_minutes = offset_at(ms // SECOND, zone) % 60 == 0  # ISO 8601 can't write the offsets of local mean time
     if whole_minutes and 1900 <= with_offset.year <= 9000:
         assert calendar.parse_datetime(with_offset.isoformat()) == ms
@@ -486,7 +491,9 @@ def test_a_moment_reads_back(reading: datetime, zone: str) -> None:
     st.text()
     | st.text("0123456789-:TZ+. ")
     | st.text("0123456789 smhdwbuinehoratykcl")
-    | st.sampled_from(ALL_ZONES).flatmap(lambda name: st.sampled_from([name + "/..", name + "\0", "/" + name, name.swapcase(), "../" + name]))
+    | st.sampled_from(ALL_ZONES).flatmap(
+        lambda name: st.sampled_from([name + "/..", name + "\0", "/" + name, name.swapcase(), "../" + name])
+    )
 )
 def test_any_text_is_a_value_or_a_sentence(text: str) -> None:
     """Contact data is hostile: no other exception, and nothing unprintable in the sentence."""

@@ -12,7 +12,7 @@ CAMPAIGN welcome
   WHEN contact ENTERS newsletter
     THEN email.send "a"
     AFTER 1 day
-    THEN email.send "b", class: "transactional"
+    THEN email.send "b", subject: "hello"
     AFTER 1 day
     IF contact.plan = "paid"
       THEN email.send "c"
@@ -127,17 +127,17 @@ def test_only_what_is_given_is_compared(results):
     passes(results, """
   AT +1 day
     EXPECT ana GETS email.send
-    EXPECT ana GETS email.send "b", class: "transactional"
+    EXPECT ana GETS email.send "b", subject: "hello"
 """)
 
 
 def test_another_parameter_is_a_near_miss(results):
     failure = fails(results, """
   AT +1 day
-    EXPECT ana GETS email.send "b", class: "marketing"
+    EXPECT ana GETS email.send "b", subject: "bye"
 """)
     assert failure.notes[-1].startswith('nearest: email.send "b" at Tue 2026-03-03 09:00 GMT (')
-    assert "class" in failure.notes[-1]
+    assert 'subject is "hello"' in failure.notes[-1]
 
 
 def test_another_moment_is_told(results):
@@ -282,11 +282,7 @@ TEST "t"
     EVENT order.placed FOR bob WITH order_id: "1", total: 5
 END
 """
-    try:
-        found = results(text)
-    except AssertionError:
-        return  # the checker refuses it already
-    assert "there is no contact `bob` in this test" in only(found).failures[0].message
+    assert "there is no contact `bob` in this test" in only(results(text)).failures[0].message
 
 
 def test_tests_do_not_see_each_other(results):

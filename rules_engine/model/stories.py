@@ -1,0 +1,234 @@
+"""TEST blocks: contacts, events, actions and expectations that could never come true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rules_engine.diagnostics import Related, Span
+from rules_engine.model import arguments, conditions, names, places, values
+from rules_engine.model.context import Context
+from rules_engine.model.meaning import Scope
+from rules_engine.model.report import Candidate, Slot
+from rules_engine.syntax import nodes as n
+
+_SCOPE = Scope((), {}, False, "a TEST")
+
+
+class Story:
+    """One TEST while it is checked: its contacts, each with the place of its name."""
+
+    def __init__(self, ctx: Context, node: n.Test) -> None:
+        self.ctx, self.node = ctx, node
+        self.contacts: dict[str, Span] = {}
+        self.own = f"{node.span.path}:{node.span.start}"  # contacts of two TESTs may share a name
+
+    def check(self) -> None:
+        """The whole TEST."""
+        for given in self.node.given:
+            self._given(given)
+        moment: str | None = None
+        for position, at in enumerate(self.node.ats):
+            moment = self._at(at, moment, position == 0)
+
+    def _given(self, given: n.Given) -> None:
+        ctx, span = self.ctx, given.span
+        text_end = _first_value(given.values, span.end)
+        lead = len("GIVEN ") + len(given.noun) + 1
+        tail = "" if not given.values else f" WITH {given.values[0][0]}: "
+        place = places.after(span.start, "x" * lead, given.contact, text_end, tail, span.path, span)
+        if given.noun != "contact":
+            start = span.start + len("GIVEN ")
+            noun = Span(span.path, start, start + len(given.noun)) if place is not span else span
+            ctx.report.unknown("unknown-name", given.noun, noun, "noun", f"GIVEN speaks of a contact, and `{given.noun}` is none", "write GIVEN contact name",
+                               lambda: ([Candidate("contact", "contact")],))
+        first = self.contacts.setdefault(given.contact, place)
+        if first is not place:
+            names.twice(ctx, "the contact", given.contact, place, first)
+        self._values(given.values, span, place is not span)
+
+    def _values(self, pairs: tuple[tuple[str, n.Node], ...], span: Span, exact: bool) -> None:
+        for (key, value), place in zip(pairs, _key_places(pairs, span, exact), strict=True):
+            arguments.assign(self.ctx, key, value, place, _SCOPE, writing=False)
+
+    def _contact(self, name: str, span: Span) -> None:
+        if name in self.contacts:
+            self.ctx.used.add(("contact", f"{self.own} {name}"))
+            return
+        contacts = dict(self.contacts)
+
+        def tiers() -> Any:
+            return ([Candidate(one, one, Slot("contact", f"{self.own} {one}", place, one)) for one, place in contacts.items()],)
+
+        self.ctx.report.unknown("unknown-contact", name, span, self.own, f"this TEST has no contact `{name}`",
+                                f"add GIVEN contact {name}" if not contacts else f"its contacts are {', '.join(contacts)}", tiers)
+
+    # ── moments ──
+
+    def _at(self, at: n.At, before: str | None, first: bool) -> str | None:
+        """One AT block; returns the moment that the clock certainly shows by then, as text, None where it can't be told."""
+        ctx = self.ctx
+        moment = before
+        if at.moment is not None:
+            values.value(ctx, at.moment, _SCOPE)
+            moment = str(at.moment.value)
+            if before is not None and moment < before[:len(moment)]:
+                ctx.report.add("time-backwards", at.moment.span, "this AT is earlier than the one before it", "tell the story in the order of time")
+        elif at.after is not None:
+            values.span_of_time(ctx, at.after, "AT +", zero=True)
+            if first:
+                ctx.report.add("time-backwards", at.after.span, "the first AT needs a moment: there is none to count from", "write AT 2026-03-02 10:00")
+            moment = _later(before, values.fixed(ctx, at.after))
+        for statement in at.statements:
+            self._statement(statement, moment)
+        return moment
+
+    def _statement(self, node: n.Node, moment: str | None) -> None:
+        if isinstance(node, n.Happens):
+            self._happens(node)
+        elif isinstance(node, n.Sets):
+            start = node.span.start + len("SET ")
+            exact = bool(node.values) and _first_value(node.values, 0) - start == len(node.contact) + len(f" WITH {node.values[0][0]}: ")
+            self._contact(node.contact, Span(node.span.path, start, start + len(node.contact)) if exact else node.span)
+            self._values(node.values, node.span, exact)
+        elif isinstance(node, n.Expect):
+            self._expect(node, moment)
+
+    def _happens(self, node: n.Happens) -> None:
+        ctx = self.ctx
+        info = names.event(ctx, node.event, node.event_span)
+        lead_start = node.subject.span.end if node.subject is not None else node.event_span.end
+        tail = "" if not node.values else f" WITH {node.values[0][0]}: "
+        end = _first_value(node.values, node.span.end)
+        place = places.after(lead_start, " FOR ", node.contact, end, tail, node.span.path, node.span)
+        self._contact(node.contact, place)
+        if node.subject is not None:
+            values.value(ctx, node.subject, _SCOPE)
+        for (key, value), where in zip(node.values, _key_places(node.values, node.span, place is not node.span), strict=True):
+            given = values.value(ctx, value, _SCOPE)
+            if info is not None:
+                arguments.field(ctx, node.event, key, value, given, where)
+
+    # ── expectations ──
+
+    def _expect(self, node: n.Expect, moment: str | None) -> None:
+        if node.contact is not None:
+            self._contact(node.contact, self._expect_place(node, node.contact))
+        if node.action is not None:
+            self._action(node)
+        if node.target is not None:
+            self._target(node)
+        if node.condition is not None:
+            conditions.site(self.ctx, node.condition, _SCOPE)
+        if node.at is not None:
+            values.value(self.ctx, node.at, _SCOPE)
+            if moment is not None and str(node.at.value)[:16] > moment[:16] and len(moment) >= 16:
+                self.ctx.report.add("impossible-expectation", node.at.span, "this moment is later than the AT it stands in, so it has not come yet",
+                                    "put the EXPECT under a later AT")
+
+    def _expect_place(self, node: n.Expect, word: str) -> Span:
+        span = node.span
+        lead = "EXPECT "
+        if node.action is not None:
+            verb = {"gets": " GETS ", "not_gets": " NOT GETS ", "misses": " MISSES "}.get(node.kind, "")
+            return places.after(span.start, lead, word, node.action.name_span.start, verb, span.path, span)
+        if node.condition is not None:
+            return places.after(span.start, lead, word, node.condition.span.start, " WHERE ", span.path, span)
+        return places.after(span.start, lead, word, span.end, _journey_tail(node), span.path, span)
+
+    def _action(self, node: n.Expect) -> None:
+        ctx, action = self.ctx, node.action
+        assert action is not None
+        arguments.action(ctx, action, _SCOPE, expected=True)
+        if action.name not in ctx.actions:
+            return
+        primary = action.primary
+        said = primary.value if isinstance(primary, n.Literal) else primary.name if isinstance(primary, n.Name) else None
+        ctx.report.at_end(lambda: self._could_happen(node.kind, action, None if said is None else str(said)))
+
+    def _could_happen(self, kind: str, action: n.Action, said: str | None) -> None:
+        """At the end, when all that is sent is known."""
+        ctx = self.ctx
+        if action.name in ctx.open_sends or ("", said) in ctx.sent:
+            return
+        done = {primary for name, primary in ctx.sent if name == action.name}
+        if said is None or said in done:
+            return
+        near = ctx.report.speller.nearest(said, done)
+        quoted = near and (f'"{near}"' if isinstance(action.primary, n.Literal) else near)
+        shown = f"`{action.name}` with {values.describe(action.primary)}" if action.primary is not None else f"`{action.name}`"
+        place = action.primary.span if action.primary is not None else action.name_span
+        help = f"did you mean {quoted}?" if quoted else "correct the expectation, or add the step"
+        if kind == "gets":
+            ctx.report.add("impossible-expectation", place, f"no rule or campaign ever does {shown}", help, suggestion=quoted)
+        elif quoted:
+            ctx.report.warn("impossible-expectation", place, f"no rule or campaign ever does {shown}, so this says nothing", help, suggestion=quoted)
+
+    def _target(self, node: n.Expect) -> None:
+        ctx, target = self.ctx, node.target
+        assert target is not None
+        lead = _journey_lead(node)
+        tail = "" if node.because is None else f' BECAUSE "{node.because}"'
+        place = places.after(node.span.start, lead, target, node.span.end, tail, node.span.path, node.span)
+        if node.kind in ("enters", "leaves") and target in ctx.model.segments:
+            ctx.used.add(("segment", target))
+            return
+        if node.kind in ("enters", "leaves") and target not in ctx.campaigns:
+            self._campaign_or_segment(target, place)
+            return
+        found = names.campaign(ctx, target, place)
+        if found is not None and node.kind == "goal" and not any(isinstance(clause, n.Goal) for clause in found.clauses):
+            ctx.report.add("impossible-expectation", place, f"`{target}` has no GOAL, so nobody reaches it", "add GOAL event to the campaign",
+                           related=(Related(found.name_span, "declared here"),))
+
+    def _campaign_or_segment(self, target: str, place: Span) -> None:
+        ctx = self.ctx
+
+        def finish() -> None:
+            if target not in ctx.added:
+                ctx.report.unknown("unknown-campaign", target, place, "target", f"there is no campaign or segment `{target}`", "",
+                                   lambda: ([*ctx.campaign_tiers()[0], *ctx.segment_tiers()[0]],))
+        ctx.before_names.append(finish)
+
+
+def _journey_lead(node: n.Expect) -> str:
+    if node.kind == "goal":
+        return f"EXPECT {node.contact} REACHES GOAL OF "
+    return f"EXPECT {node.contact} {node.kind.upper()} "
+
+
+def _journey_tail(node: n.Expect) -> str:
+    because = "" if node.because is None else f' BECAUSE "{node.because}"'
+    if node.kind == "goal":
+        return f" REACHES GOAL OF {node.target}"
+    return f" {node.kind.upper()} {node.target}{because}"
+
+
+def _first_value(pairs: tuple[tuple[str, n.Node], ...], default: int) -> int:
+    """Where the first value of a WITH begins."""
+    return pairs[0][1].span.start if pairs else default
+
+
+def _key_places(pairs: tuple[tuple[str, n.Node], ...], whole: Span, exact: bool) -> list[Span]:
+    """Where the keys of a WITH stand: each before its value, where the text has single blanks (`exact`: the first one has)."""
+    found = []
+    before: int | None = None
+    for key, value in pairs:
+        start = value.span.start - len(key) - 2
+        sure = exact if before is None else before + 2 == start
+        found.append(Span(whole.path, start, start + len(key)) if sure else whole)
+        before = value.span.end
+    return found
+
+
+def _later(moment: str | None, days: Any) -> str | None:
+    """A moment some days on (fixed lengths only, rounded down: the clock certainly shows no less)."""
+    if moment is None or not isinstance(days, float):
+        return None
+    from datetime import datetime, timedelta
+    try:
+        # Months count as 30.44 days and a day as 24 hours: take a day off, so that nothing right is called late.
+        slack = timedelta(days=1) if days >= 1 else timedelta(0)
+        text = (datetime.fromisoformat(moment) + timedelta(days=days) - slack).isoformat(timespec="minutes")
+    except (ValueError, OverflowError):
+        return None
+    return text if days < 1 else text[:10]

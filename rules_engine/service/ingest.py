@@ -1,0 +1,418 @@
+"""Files of events and contacts into the log: JSON Lines or CSV, plain or gzip, streamed, a few hundred lines a transaction.
+
+Safe to repeat: what is known is counted as a duplicate, so a killed import is gone on with by running it again. A bad line is kept
+aside with its number and reason and never stops the others.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import orjson
+
+from rules_engine.facts import ContactChange, Event
+from rules_engine.limits import MAX_EVENT_BYTES, MAX_NAME_LENGTH
+from rules_engine.service import faults as points
+from rules_engine.store.port import SOURCE_CONTACTS, SOURCE_EVENTS, Arrival, BadData, Store
+
+BATCH = 500                  # lines of one transaction
+MAX_ID = 500                 # characters of an id
+SHOWN = 2_000                # characters of a bad line that are kept aside
+MAX_MOMENT = 253_402_300_800_000  # the year 10000
+_DAMAGED = (OSError, EOFError, zlib.error)
+
+ReadEvent = Callable[[dict[str, Any]], Event]
+ReadContact = Callable[[dict[str, Any], int], ContactChange]
+
+
+class Ingested(NamedTuple):
+    """What became of a file. `lines`: records read. `without_id`: events that had none: a repeat of the same file is recognised, but an
+    identical event in another file is taken for a repeat of it. `incomplete`: why the file could not be read to its end, or ""."""
+
+    lines: int
+    accepted: int
+    duplicates: int
+    conflicts: int
+    rejected: int
+    without_id: int
+    rejected_file: Path | None
+    incomplete: str = ""
+
+
+class Line(NamedTuple):
+    """One record of a file: its number (from 1), its text, and its content; or the reason why it has none."""
+
+    number: int
+    text: str
+    record: dict[str, Any] | None
+    reason: str = ""
+
+
+def import_events(store: Store, path: Path, read: ReadEvent, *, default_at: str | None = None, source: str = SOURCE_EVENTS, batch: int = BATCH,
+                  progress: Callable[[int, int], None] | None = None, faults: points.Faults = points.none) -> Ingested:
+    """Appends the events of a file. read: makes an Event of a record of CLI.md, raises ValueError(sentence). default_at: a moment for
+    lines that have none. progress(lines, bytes of the file read). Raises StoreError, and OSError if the file can't be opened."""
+    occurrences: Counter[bytes] = Counter()
+
+    def make(line: Line) -> tuple[Arrival, bool]:
+        record = dict(line.record or {})
+        if record.get("at") in (None, ""):
+            if default_at is None:
+                raise ValueError("`at` is missing: when did it happen?")
+            record["at"] = default_at
+        anonymous = record.get("id") in (None, "")
+        if anonymous:
+            record["id"] = _name("line", record, occurrences)
+        event = read(record)
+        _check(event.id, event.contact, event.at)
+        return Arrival(event, source), anonymous
+
+    return _import(store, Path(path), "event", make, batch, progress, faults)
+
+
+def import_contacts(store: Store, path: Path, read: ReadContact, *, default_at: int | None = None, batch: int = BATCH,
+                    progress: Callable[[int, int], None] | None = None, faults: points.Faults = points.none) -> Ingested:
+    """Appends the contacts of a file as changes of contacts. read: as for events, told the moment.
+
+    The moment of a change: the line's `at`, or default_at, or its `created_at`, or when the file was last written. The same content from
+    the same state of the file is a repeat; from a file that was written anew it is told again, because it may put back an older value.
+    """
+    path = Path(path)
+    written = path.stat().st_mtime_ns // 1_000_000
+    occurrences: Counter[bytes] = Counter()
+
+    def make(line: Line) -> tuple[Arrival, bool]:
+        record = dict(line.record or {})
+        own = record.pop("at", None)
+        stamp = [record, own if own not in (None, "") else default_at if default_at is not None else written]
+        at = _moment(own, "at") if own not in (None, "") else default_at
+        if at is None:
+            created = record.get("created_at")
+            at = min(_moment(created, "created_at"), written) if created not in (None, "") else written
+        change = read(record, at)
+        change = change._replace(id=_name("contact", stamp, occurrences))
+        _check(change.id, change.contact, change.at)
+        return Arrival(change, SOURCE_CONTACTS), False
+
+    return _import(store, path, "contact", make, batch, progress, faults)
+
+
+def readers(model: Any, default_zone: str = "UTC") -> tuple[ReadEvent, ReadContact]:
+    """The engine's own readers, which know the declared types."""
+    from rules_engine.engine import values
+
+    return (lambda record: values.read_event(model, record, default_zone)), (lambda record, at: values.read_contact(model, record, at))
+
+
+# ---------------------------------------------------------------- one record
+
+def _name(kind: str, content: Any, occurrences: Counter[bytes]) -> str:
+    """An id from the content, and from which of several identical lines it is."""
+    digest = hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=12)
+    occurrences[digest.digest()] += 1
+    return f"{kind}:{digest.hexdigest()}:{occurrences[digest.digest()]}"
+
+
+def _check(id: Any, contact: Any, at: Any) -> None:
+    for label, text in (("id", id), ("contact", contact)):
+        if not isinstance(text, str) or not text or len(text) > MAX_ID:
+            raise ValueError(f"`{label}` must be a text of 1 to {MAX_ID} characters")
+    if not isinstance(at, int) or not -MAX_MOMENT < at < MAX_MOMENT:
+        raise ValueError("`at` is no moment of the years that Camp knows")
+
+
+def _moment(value: Any, name: str) -> int:
+    """Milliseconds of an ISO 8601 text; without an offset it is UTC."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` is no moment like 2026-03-02T09:00:00Z: {str(value)[:60]!r}") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND
+
+
+# ---------------------------------------------------------------- a file
+
+@dataclass(slots=True)
+class _Sums:
+    lines: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    without_id: int = 0
+
+
+def _import(store: Store, path: Path, label: str, make: Callable[[Line], tuple[Arrival, bool]], batch: int,
+            progress: Callable[[int, int], None] | None, faults: points.Faults) -> Ingested:
+    sums, incomplete = _Sums(), ""
+    with path.open("rb") as raw, _Rejected(path) as rejected:
+        waiting: list[tuple[Line, Arrival]] = []
+
+        def flush() -> None:
+            faults(points.BATCH_READ)
+            _record(store, waiting, sums, rejected, label)
+            waiting.clear()
+            if progress is not None:
+                progress(sums.lines, raw.tell())
+
+        try:
+            for line in _lines(path, raw):
+                sums.lines += 1
+                if line.record is None:
+                    rejected.add(line, line.reason)
+                    continue
+                try:
+                    arrival, anonymous = make(line)
+                except (ValueError, TypeError, OverflowError) as error:
+                    rejected.add(line, str(error))
+                    continue
+                sums.without_id += anonymous
+                waiting.append((line, arrival))
+                if len(waiting) >= batch:
+                    flush()
+        except _DAMAGED as error:
+            incomplete = f"the file can't be read behind line {sums.lines}: {error}"
+        flush()
+        return Ingested(sums.lines, sums.accepted, sums.duplicates, sums.conflicts, rejected.count, sums.without_id, rejected.kept, incomplete)
+
+
+def _record(store: Store, waiting: list[tuple[Line, Arrival]], sums: _Sums, rejected: _Rejected, label: str) -> None:
+    """One batch; if a value in it can't be stored, one by one, so that it costs only its own line."""
+    if not waiting:
+        return
+    try:
+        done = store.record_events([arrival for _, arrival in waiting])
+    except (BadData, TypeError, ValueError, OverflowError) as error:
+        if len(waiting) == 1:
+            rejected.add(waiting[0][0], f"it can't be stored: {error}")
+            return
+        for item in waiting:
+            _record(store, [item], sums, rejected, label)
+        return
+    sums.accepted += done.accepted
+    sums.duplicates += len(done.duplicates)
+    sums.conflicts += len(done.conflicts)
+    for index in done.conflicts:
+        line, arrival = waiting[index]
+        rejected.add(line, f"another {label} with the id {arrival.cause.id} is known; the first stands", conflict=True)
+
+
+class _Rejected:
+    """FILE.rejected.jsonl, made when the first line is kept aside. One of an earlier run goes first: each line is judged anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + ".rejected.jsonl")
+        self._stream: IO[bytes] | None = None
+        self.count = 0
+
+    def __enter__(self) -> _Rejected:
+        self._path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    @property
+    def kept(self) -> Path | None:
+        """The file, if there is one."""
+        return self._path if self._stream is not None else None
+
+    def add(self, line: Line, reason: str, conflict: bool = False) -> None:
+        """Keeps a line aside. A conflict is no fault of the line and is counted apart."""
+        if self._stream is None:
+            self._stream = self._path.open("wb")
+        self.count += not conflict
+        text = line.text if len(line.text) <= MAX_EVENT_BYTES else line.text[:SHOWN] + "…"
+        try:
+            data = orjson.dumps({"line": line.number, "reason": reason, "text": text})
+        except TypeError:  # lone surrogates from a field of the record
+            data = orjson.dumps({"line": line.number, "reason": _visible(reason), "text": _visible(text)})
+        self._stream.write(data + b"\n")
+
+
+def _visible(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+# ---------------------------------------------------------------- formats
+
+def _lines(path: Path, raw: IO[bytes]) -> Iterator[Line]:
+    """The records of a file; the format is told by its name (.csv, .csv.gz), everything else is JSON Lines."""
+    name = path.name.lower()
+    stream: Any = gzip.GzipFile(fileobj=raw) if name.endswith(".gz") else raw
+    is_csv = name.removesuffix(".gz").endswith(".csv")
+    with _no_field_limit() if is_csv else _nothing():
+        yield from (_csv if is_csv else _json)(stream)
+
+
+def _raw_lines(stream: Any) -> Iterator[tuple[int, bytes, bool]]:
+    """(number, line without its end, too long?). Memory stays bounded whatever a line's length."""
+    number = 0
+    while line := stream.readline(MAX_EVENT_BYTES + 2):
+        number += 1
+        too_long = len(line) > MAX_EVENT_BYTES and not line.endswith(b"\n")
+        rest = too_long
+        while rest:
+            piece = stream.readline(1 << 20)
+            rest = bool(piece) and not piece.endswith(b"\n")
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        yield number, line.rstrip(b"\r\n"), too_long
+
+
+def _json(stream: Any) -> Iterator[Line]:
+    for number, line, too_long in _raw_lines(stream):
+        if not line.strip():
+            continue
+        text = line.decode("utf-8", "backslashreplace")
+        if too_long:
+            yield Line(number, text, None, f"the line is longer than {MAX_EVENT_BYTES:,} bytes")
+            continue
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            yield Line(number, text, None, _json_reason(line, error))
+            continue
+        if isinstance(record, dict):
+            yield Line(number, text, record)
+        else:
+            yield Line(number, text, None, "the line is no JSON object {…}")
+
+
+def _json_reason(line: bytes, error: Exception) -> str:
+    try:
+        line.decode()
+    except UnicodeDecodeError as fault:
+        return f"the line is not UTF-8: byte {fault.start + 1}"
+    return f"the line is no JSON: {error}"
+
+
+def _csv(stream: Any) -> Iterator[Line]:
+    """Columns id, event, contact, at, subject are the event's; every other column is a field of `data`. A contact file (no column
+    `event`) keeps its columns as they are. An empty cell is no value."""
+    tape = _Tape(stream)
+    reader = csv.reader(tape, strict=True)
+    names: list[str] | None = None
+    while True:
+        tape.start()
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield tape.reject(f"the line is no CSV: {error}")
+            continue
+        if cells is None:
+            return
+        if not any(cell.strip() for cell in cells):
+            continue
+        if names is not None:
+            yield _csv_record(names, cells, tape)
+            continue
+        names = [name.strip() for name in cells]
+        problem = _header_problem(names)
+        if problem:
+            yield tape.reject(problem)
+            return
+
+
+def _header_problem(names: list[str]) -> str:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        return f"the header names the column {twice[0]!r} twice; nothing was read"
+    if "contact" not in names and "id" not in names:
+        return "the first line must name the columns, such as id,event,contact,at; nothing was read"
+    odd = [name for name in names if not name or len(name) > MAX_NAME_LENGTH]
+    return f"the header has a column without a name, or with a very long one: {odd[0][:40]!r}; nothing was read" if odd else ""
+
+
+def _csv_record(names: list[str], cells: list[str], tape: _Tape) -> Line:
+    if tape.bad:
+        return tape.reject(tape.bad)
+    if len(cells) != len(names):
+        return tape.reject(f"the line has {len(cells)} columns and the header {len(names)}")
+    record: dict[str, Any] = {name: cell for name, cell in zip(names, cells, strict=True) if cell != ""}
+    if "event" in names:
+        record["data"] = {name: record.pop(name) for name in names if name in record and name not in _EVENT_COLUMNS}
+    return Line(tape.number, tape.text, record)
+
+
+_Piece = tuple[int, bytes, bool]
+
+
+class _Tape:
+    """Feeds the CSV reader, and remembers the lines of the record being read: a quoted cell may span several.
+
+    A quote that is not closed would swallow the rest of the file; so when a record is bad, only its first line is rejected and the
+    others are fed again.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._lines = _raw_lines(stream)
+        self._again: list[_Piece] = []
+        self._pieces: list[_Piece] = []
+        self._size = 0
+        self.bad = ""
+
+    def start(self) -> None:
+        """A new record."""
+        self._pieces, self._size, self.bad = [], 0, ""
+
+    @property
+    def number(self) -> int:
+        """Of the record's first line."""
+        return self._pieces[0][0] if self._pieces else 0
+
+    @property
+    def text(self) -> str:
+        """The record as it stands in the file."""
+        return "\n".join(line.decode("utf-8", "backslashreplace") for _, line, _ in self._pieces)
+
+    def reject(self, reason: str) -> Line:
+        """The record's first line as a bad one."""
+        self._again = self._pieces[1:] + self._again
+        self._pieces = self._pieces[:1]
+        return Line(self.number, self.text, None, reason)
+
+    def __iter__(self) -> _Tape:
+        return self
+
+    def __next__(self) -> str:
+        number, line, too_long = piece = self._again.pop(0) if self._again else next(self._lines)
+        self._pieces.append(piece)
+        self._size += len(line)
+        if too_long or self._size > MAX_EVENT_BYTES:
+            raise csv.Error(f"the record is longer than {MAX_EVENT_BYTES:,} bytes; perhaps a quote is not closed")
+        try:
+            return line.decode() + "\n"
+        except UnicodeDecodeError as fault:
+            self.bad = f"the line is not UTF-8: byte {fault.start + 1}"
+            return line.decode("utf-8", "replace") + "\n"
+
+
+@contextmanager
+def _no_field_limit() -> Iterator[None]:
+    """csv's limit of 131,072 characters a field is ours for the length of a record: a field may be as long as that, not longer."""
+    before = csv.field_size_limit(2 * MAX_EVENT_BYTES)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+_EVENT_COLUMNS = ("id", "event", "contact", "at", "subject")
+_MILLISECOND = datetime(1970, 1, 1, 0, 0, 0, 1000) - datetime(1970, 1, 1)

@@ -1,0 +1,258 @@
+"""The service around the pump and the dispatcher: once, or until a signal. Nothing is lost by ending it anywhere; a drain is only tidier.
+
+`schedule` is the bell: it says when to look, never what is due. What is due is in the store, so a bell that rings late, twice or not at
+all changes nothing but the delay. Its two traps are closed here: an exception in one job (each is guarded), and a clock set back (the
+bell is hung up anew when it would be silent for longer than its longest pause).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import schedule
+
+from rules_engine.clock import Clock
+from rules_engine.host import Host
+from rules_engine.service import faults as points
+from rules_engine.service.dispatch import Attributes, Dispatcher
+from rules_engine.service.pump import Engine, Pump, Turn
+from rules_engine.service.runner import Runner
+from rules_engine.store.port import Store, StoreError
+
+log = logging.getLogger("camp.service")
+
+POLL = 250                 # ms: how long new rows of the log may wait for a sleeping service
+HEARTBEAT_SECONDS = 1      # the bell rings at least so often; the loop itself looks every POLL
+MAINTENANCE_SECONDS = 600
+LONGEST_PAUSE = 30_000     # ms between tries while the store is locked or the disk full
+
+
+class Progress(NamedTuple):
+    """How far a run is: events and wake-ups so far, hand-overs so far, the log time reached (ms)."""
+
+    events: int
+    wakes: int
+    handed_over: int
+    at: int
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """What a run did. `decisions`: (campaign or rule, kind, action, outcome) -> count. `effects`: outbox state reached -> count.
+    `planned`: effects that the engine asked for. `unknown`: effects found in doubt at the start. `at`: the log time reached (ms)."""
+
+    events: int = 0
+    wakes: int = 0
+    set_aside: int = 0
+    planned: int = 0
+    decisions: Counter = field(default_factory=Counter)
+    effects: Counter = field(default_factory=Counter)
+    unknown: int = 0
+    at: int = 0
+    stopped: bool = False
+
+    def add(self, turn: Turn) -> None:
+        """Counts a block."""
+        self.events += turn.events
+        self.wakes += turn.wakes
+        self.set_aside += turn.set_aside
+        self.planned += turn.effects
+        self.decisions.update(turn.decisions)
+        self.at = max(self.at, turn.at)
+
+
+class Stop:
+    """A wish to end; asked after each block and each hand-over."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def __call__(self, *_: object) -> None:
+        self.wanted = True
+
+
+class Service:
+    """One program over one store, by one process: owns pump and dispatcher, and keeps the sum of what they did."""
+
+    def __init__(self, store: Store, program: Any, host: Host, clock: Clock, *, sources: Mapping[str, str] | None = None,
+                 settings: Mapping[str, Mapping[str, Any]] | None = None, project: Path | None = None, engine: Engine | None = None,
+                 attributes: Attributes | None = None, runner: Runner | None = None, dispatch: bool = True, progress: Callable[[Progress], None] | None = None,
+                 stop: Stop | None = None, faults: points.Faults = points.none, **pump: Any) -> None:
+        """Call it under the store's run lock: it recovers what a dead process left. pump: sizes for `Pump`."""
+        self.summary, self.stop = RunSummary(), stop or Stop()
+        self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
+        store.record_program(program.digest, sources or {})
+        self.pump = Pump(store, program, engine, faults=faults, **pump)
+        self.dispatcher = Dispatcher(store, host, clock, settings=settings, project=project, attributes=attributes, runner=runner,
+                                     faults=faults) if dispatch else None
+        self.summary.at = self.pump.at
+        if self.dispatcher is not None:
+            self.summary.unknown = len(self.dispatcher.recover())
+
+    def work(self, until: int | None = None) -> bool:
+        """All that can be done now (or up to `until`, in a replay): log, wake-ups, hand-overs, and what they lead to. False if stopped."""
+        while self._pump_all(until) and self._dispatch_all(until):
+            if self._idle(until):
+                return True
+        self.summary.stopped = True
+        return False
+
+    def beat(self) -> bool:
+        """A little of everything, live: one block, one claim. Whether there was something to do."""
+        turn = self.pump.live(self._clock)
+        if turn is not None:
+            self.summary.add(turn)
+        handed = None if self.stop.wanted else self._hand_over(None)
+        self._report()
+        return turn is not None or handed
+
+    def pause(self) -> int:
+        """Milliseconds until something is due, at most POLL."""
+        due = [at for at in (self._store.next_wake(), self._store.next_effect() if self.dispatcher else None) if at is not None]
+        return max(1, min(POLL, min(due) - self._clock.now())) if due else POLL
+
+    def _pump_all(self, until: int | None) -> bool:
+        while not self.stop.wanted:
+            turn = self.pump.live(self._clock) if until is None else self.pump.replay(until)
+            if turn is None:
+                return True
+            self.summary.add(turn)
+            self._report()
+        return False
+
+    def _dispatch_all(self, until: int | None) -> bool:
+        while not self.stop.wanted:
+            if not self._hand_over(until):
+                return True
+            self._report()
+        return False
+
+    def _hand_over(self, until: int | None) -> bool:
+        if self.dispatcher is None:
+            return False
+        done = self.dispatcher.turn(until)
+        if done is None:
+            return False
+        self.summary.effects.update(done)
+        return True
+
+    def _idle(self, until: int | None) -> bool:
+        """Whether hand-overs left no news in the log."""
+        if until is not None:
+            return not self._store.read_history(until, 1)
+        return not self._store.read_log(self._store.position().cursor, 1)
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            done = self.summary
+            self._progress(Progress(done.events, done.wakes, sum(done.effects.values()), done.at))
+
+
+def run_once(store: Store, program: Any, host: Host, clock: Clock, until: int | None = None, progress: Callable[[Progress], None] | None = None,
+             **options: Any) -> RunSummary:
+    """Does all that is to be done now, and returns. until: play history up to and including that moment (ms) instead of living in the
+    wall's time. A signal ends it early and tidily (`stopped`). options: see Service. Raises StoreError, also if another process runs."""
+    with store.run_lock(), draining(options.pop("stop", None)) as stop:
+        service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
+        service.work(until)
+        return service.summary
+
+
+def run_forever(store: Store, program: Any, host: Host, clock: Clock, progress: Callable[[Progress], None] | None = None,
+                **options: Any) -> RunSummary:
+    """Runs until SIGTERM or SIGINT, then finishes the current block and hand-over and returns. Trouble that passes (a locked database, a
+    full disk) is waited out. options: see Service. Raises StoreError for what does not pass."""
+    with store.run_lock(), draining(options.pop("stop", None)) as stop:
+        service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
+        _Loop(service, store, clock).run()
+        service.summary.stopped = True
+        return service.summary
+
+
+class _Loop:
+    def __init__(self, service: Service, store: Store, clock: Clock) -> None:
+        self._service, self._store, self._clock = service, store, clock
+        self._scheduler = schedule.Scheduler()
+        self._trouble = 0  # failed beats in a row
+        self._busy = False
+        self._hang_bell()
+
+    def run(self) -> None:
+        """Until somebody wants it to stop."""
+        self._beat()
+        while not self._service.stop.wanted:
+            self._scheduler.run_pending()
+            if not self._service.stop.wanted:
+                self._beat()
+            if not self._busy and not self._service.stop.wanted:
+                self._sleep()
+            if (self._scheduler.idle_seconds or 0) > MAINTENANCE_SECONDS + HEARTBEAT_SECONDS:
+                self._hang_bell()  # the clock was set back
+
+    def _hang_bell(self) -> None:
+        self._scheduler.clear()
+        self._scheduler.every(HEARTBEAT_SECONDS).seconds.do(self._guarded, self._heartbeat)
+        self._scheduler.every(MAINTENANCE_SECONDS).seconds.do(self._guarded, self._store.maintain)
+
+    def _guarded(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception:
+            log.exception("a job of the service failed")
+
+    def _heartbeat(self) -> None:
+        log.debug("alive at %d: %s", self._service.summary.at, self._service.summary)
+
+    def _beat(self) -> None:
+        try:
+            self._busy = self._service.beat()
+            self._trouble = 0
+        except StoreError as error:
+            if not error.passing:
+                raise
+            self._trouble += 1
+            self._busy = False
+            log.error("%s; trying again. %s", error.message, error.help)
+
+    def _sleep(self) -> None:
+        """In slices of POLL, so that a wish to stop is heard."""
+        left = min(LONGEST_PAUSE, POLL * 2 ** min(self._trouble, 10)) if self._trouble else self._pause()
+        while left > 0 and not self._service.stop.wanted:
+            self._clock.sleep(min(left, POLL))
+            left -= POLL
+
+    def _pause(self) -> int:
+        try:
+            return self._service.pause()
+        except StoreError:
+            return POLL
+
+
+@contextlib.contextmanager
+def draining(stop: Stop | None = None) -> Iterator[Stop]:
+    """While it runs, SIGTERM and SIGINT ask for an end; a second one interrupts at once. Elsewhere than in the main thread: as given."""
+    stop = stop or Stop()
+
+    def ask(number: int, frame: object) -> None:
+        if stop.wanted:
+            raise KeyboardInterrupt
+        stop()
+
+    before = {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, ask)
+    except ValueError:  # not the main thread
+        before = {}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

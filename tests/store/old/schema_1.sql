@@ -1,0 +1,32 @@
+-- A database as schema 1 made it. Never edit: it stands for files in the field.
+PRAGMA application_id = 1128353104;
+PRAGMA user_version = 1;
+CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE program (
+    number INTEGER NOT NULL PRIMARY KEY, digest TEXT NOT NULL UNIQUE, sources BLOB NOT NULL, applied_at INTEGER NOT NULL);
+CREATE TABLE contact (
+    id TEXT NOT NULL PRIMARY KEY, state BLOB NOT NULL, wake_at INTEGER, program INTEGER NOT NULL REFERENCES program (number),
+    updated INTEGER NOT NULL);
+CREATE INDEX contact_wake ON contact (wake_at, id) WHERE wake_at IS NOT NULL;
+CREATE TABLE event (
+    seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, event_id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
+    contact TEXT NOT NULL, at INTEGER NOT NULL, received INTEGER NOT NULL, subject TEXT, data BLOB, fingerprint BLOB NOT NULL,
+    status INTEGER NOT NULL, reason TEXT, UNIQUE (source, event_id));
+CREATE INDEX event_new ON event (at) WHERE status = 0;
+CREATE INDEX event_set_aside ON event (seq) WHERE status = 2;
+CREATE INDEX event_contact ON event (contact);
+CREATE TABLE decision (
+    seq INTEGER NOT NULL PRIMARY KEY, contact TEXT NOT NULL, at INTEGER NOT NULL, campaign TEXT, rule TEXT, key TEXT, step TEXT,
+    kind TEXT NOT NULL, action TEXT, outcome TEXT, reason TEXT NOT NULL, cause TEXT NOT NULL, detail BLOB NOT NULL);
+CREATE INDEX decision_contact ON decision (contact);
+CREATE TABLE effect (
+    seq INTEGER NOT NULL PRIMARY KEY, id TEXT NOT NULL UNIQUE, contact TEXT NOT NULL, action TEXT NOT NULL, payload BLOB NOT NULL,
+    ruleset TEXT NOT NULL, step TEXT NOT NULL, key TEXT, channel TEXT, message_class TEXT NOT NULL, at INTEGER NOT NULL, expires INTEGER,
+    state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, next_at INTEGER, provider_id TEXT NOT NULL DEFAULT '',
+    detail TEXT NOT NULL DEFAULT '', claimed_at INTEGER, first_claimed_at INTEGER, settled_at INTEGER);
+CREATE INDEX effect_state ON effect (state, next_at);
+CREATE INDEX effect_contact ON effect (contact);
+INSERT INTO program VALUES (1, 'p1', '{}', 5);
+INSERT INTO contact VALUES ('ana', CAST('{"n": 1}' AS BLOB), 50, 1, 5);
+INSERT INTO event VALUES (1, 'events', 'e1', 'event', 'order.placed', 'ana', 100, 200, NULL, CAST('{"total": 4.5}' AS BLOB), x'00', 1, NULL);
+INSERT INTO effect (seq, id, contact, action, payload, ruleset, step, message_class, at, state, next_at) VALUES (1, 'f1', 'ana', 'email.send', CAST('["welcome", {}]' AS BLOB), 'c', 's', 'marketing', 100, 'ready', 100);
