@@ -34,7 +34,8 @@ def check_command(paths: tuple[Path, ...], form: str | None, as_json: bool, stri
     if chosen.value not in FORMATS:
         raise usage(f"{chosen.source}: there is no format `{chosen.value}`", f"there are {', '.join(FORMATS)}")
     loaded = check_project(paths, settings)
-    text = render.render(loaded.diagnostics, loaded.sources, chosen.value)
+    # click takes the colours out again where no terminal reads, and with NO_COLOR
+    text = render.render(loaded.diagnostics, loaded.sources, chosen.value, colour=chosen.value in ("human", "short"))
     if text:
         output.data(text.rstrip("\n"))
     found = [item.severity for item in loaded.diagnostics]

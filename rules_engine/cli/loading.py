@@ -20,9 +20,9 @@ def load_project(paths: Iterable[Path], settings: Settings) -> Any:
     if loaded.program is None:
         from rules_engine.cli import render
 
-        shown = [item for item in loaded.diagnostics if item.severity == "error"]
-        output.say(render.render(shown, loaded.sources, "human").rstrip("\n"))
-        raise Trouble(f"the campaigns have {output.count(len(shown), 'error')}, so nothing was run", "`camp check` tells more", errors.PROBLEMS)
+        found = [item for item in loaded.diagnostics if item.severity == "error"]
+        output.say(render.render(found, loaded.sources, "human", colour=True).rstrip("\n"))
+        raise Trouble(f"the campaigns have {output.count(len(found), 'error')}, so nothing was run", "`camp check` tells more", errors.PROBLEMS)
     return loaded
 
 

@@ -110,6 +110,26 @@ def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
         yield from bar
 
 
+class Ticker:
+    """One line on stderr that tells how far long work is; nothing where no person reads it."""
+
+    def __init__(self) -> None:
+        self._shown = 0
+
+    def __enter__(self) -> Ticker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.show("")
+
+    def show(self, text: str) -> None:
+        """Writes `text` over what was there."""
+        if not reads_a_person() or not (text or self._shown):
+            return
+        click.echo("\r" + text.ljust(self._shown) + ("" if text else "\r"), err=True, nl=False)
+        self._shown = len(text)
+
+
 @contextmanager
 def gauge(total: int, label: str) -> Iterator[Callable[[int], None]]:
     """Gives a function that moves a bar on stderr to a position of `total`; it does nothing where no person waits."""

@@ -46,33 +46,16 @@ def _run(store: Any, loaded: Any, settings: Settings, until: int | None, ends: b
     options: dict[str, Any] = {"sources": loaded.sources, "settings": settings.tables(sorted(set(loaded.host.providers.values()))),
                                "project": loaded.project.root, "dispatch": dispatch}
     if ends:
-        with _Bar() as bar:
-            return loop.run_once(store, loaded.program, loaded.host, SystemClock(), until, bar, **options)
+        with output.Ticker() as ticker:
+            return loop.run_once(store, loaded.program, loaded.host, SystemClock(), until, lambda done: ticker.show(_progress(done)), **options)
     output.say(f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} on {settings.database}; Ctrl-C ends")
     return loop.run_forever(store, loaded.program, loaded.host, SystemClock(), **options)
 
 
-class _Bar:
-    """One line on stderr that tells how far the run is, where a person reads it."""
+def _progress(done: Any) -> str:
+    from rules_engine.engine.calendar import format_utc
 
-    def __init__(self) -> None:
-        self._shown = 0
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            click.echo("\r" + " " * self._shown + "\r", err=True, nl=False)
-
-    def __call__(self, progress: Any) -> None:
-        if not output.reads_a_person():
-            return
-        from rules_engine.engine.calendar import format_utc
-
-        text = f"{progress.events:,} events, {progress.handed_over:,} messages, at {format_utc(progress.at)[:10]}"
-        click.echo("\r" + text.ljust(self._shown), err=True, nl=False)
-        self._shown = len(text)
+    return f"{done.events:,} events, {done.handed_over:,} handed over, at {format_utc(done.at)[:10]}"
 
 
 def _log_to_stderr() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -115,11 +116,13 @@ class _Play:
         return read_contact(self.program.model, record, at)
 
     def decisions(self) -> Iterator[Any]:
-        """What happens, in order; a bar on stderr while a person waits."""
+        """What happens, in order; a person who waits is told how far it is."""
         from rules_engine.testing.simulator import simulate
 
         decisions = simulate(self.program, self.contacts, self.events, self.start, self.until, self._set_aside)
-        return output.progress(decisions, len(self.contacts) + len(self.events), "simulating")
+        if sys.stdout.isatty():  # the lines themselves tell
+            return decisions
+        return _told(decisions)
 
     def _set_aside(self, cause: Any, reason: str) -> None:
         self.problems.append(f"{getattr(cause, 'id', None) or 'a timer'} of {cause.contact} was set aside: {reason}")
@@ -135,6 +138,19 @@ class _Play:
         if self.without_id:
             output.say(f"{output.count(self.without_id, 'event')} without an id: repeats of them can't be recognised")
         return errors.PARTIAL if self.problems else errors.OK
+
+
+def _told(decisions: Iterable[Any]) -> Iterator[Any]:
+    """Passes decisions on, and shows on stderr which day it is."""
+    from rules_engine.engine.calendar import DAY, format_utc
+
+    day = None
+    with output.Ticker() as ticker:
+        for decision in decisions:
+            if decision.at // DAY != day:
+                day = decision.at // DAY
+                ticker.show(f"simulating {format_utc(decision.at)[:10]}")
+            yield decision
 
 
 def _show_lines(decisions: Iterable[Any], zone: str) -> None:

@@ -4,7 +4,7 @@ May import: limits, actions, facts, decisions, and the program's records (plan.p
 arithmetic; `values` reads and writes the JSON formats of CLI.md; `report` renders decisions in them.
 """
 
-from rules_engine.engine.advance import Advanced, advance, advance_block, members, new_state
+from rules_engine.engine.advance import Advanced, advance, advance_block, members, new_state, pack, unpack
 from rules_engine.engine.tick import SetAside
 
-__all__ = ["Advanced", "SetAside", "advance", "advance_block", "members", "new_state"]
+__all__ = ["Advanced", "SetAside", "advance", "advance_block", "members", "new_state", "pack", "unpack"]

@@ -10,13 +10,14 @@ from typing import NamedTuple
 from rules_engine.limits import MAX_NAME_LENGTH
 from rules_engine.syntax import words
 from rules_engine.syntax.lexer import Lexer, Raw
-from rules_engine.syntax.newlines import CLOSING, OPENING
+from rules_engine.syntax.newlines import CLOSING, JOINING, OPENING
 from rules_engine.syntax.parser import Parser
 
 _PLACEHOLDERS = {"NAME": "x_", "NUMBER": "1", "STRING": '"x"', "UNIT": "days", "TIME": "09:00", "KEY": "x_:", "WEEKDAY": "monday",
                  "DATE": "2026-01-01", "DATETIME": "2026-01-01 09:00", "PERCENT": "1%", "DURATION": "1d", "COMPARE": ">", "EQ": "=",
                  "TIMES": "TIMES", "_COMMA": ",", "_COLON": ":", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{",
                  "RBRACE": "}", "PLUS": "+", "MINUS": "-", "STAR": "*", "SLASH": "/", "_NL": "\n", "AT_LEAST": "AT LEAST", "AT_MOST": "AT MOST"}
+_UNSURE = JOINING | {"NAME"}   # `least` and `most` are names but for the AT before them
 _VALUES = frozenset({"NAME", "NUMBER", "STRING", "UNIT", "TIME", "KEY", "WEEKDAY", "DATE", "DATETIME", "PERCENT", "DURATION"})
 _SIGNS = frozenset({"_COMMA", "_COLON", "LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "EQ"})
 _CLOSER = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}
@@ -60,11 +61,11 @@ def propose(parser: Parser, text: str, sites: list[Site], following: list[Site],
     for steps, site in enumerate(sites):
         away = steps / 10 + (0 if site.here else 0.1) + far
         before = sites[steps + 1].token if steps + 1 < len(sites) else None
-        yield from _misspelt(lexer, site.token, away, before)
+        yield from _misspelt(parser, site, away, before)
         if far:
             continue
         yield from _glued(lexer, site.token, away)
-        yield from _habits(lexer, text, site.token, sites[steps - 1].token if steps else None, away)
+        yield from _habits(site.token, sites[steps - 1].token if steps else None, away)
         yield from _colon(site.token, away)
         if before is not None:
             yield from _parted(lexer, before, site.token, away)
@@ -73,23 +74,36 @@ def propose(parser: Parser, text: str, sites: list[Site], following: list[Site],
             yield from _deleted(text, site.token, before, steps)
     for site in following:
         away = 0.15 if sites[0].token[0][0] in ("_NL", "AT") else 0.6
-        yield from _misspelt(lexer, site.token, away, sites[0].token)
+        yield from _misspelt(parser, site, away, sites[0].token)
         if sites[0].token[0][0] == "_NL":
             yield from _glued(lexer, site.token, away)
         yield from _parted(lexer, sites[0].token, site.token, 0)
     if sites and not far:
-        yield from _replaced(parser, sites[0])
+        yield from _replaced(parser, sites[0], following[0].token if following else None)
         yield from _quotes(lexer, text, sites)
         yield from _brackets(text, tokens)
 
 
-def _misspelt(lexer: Lexer, token: Raw, away: float, before: Raw | None) -> Iterator[Candidate]:
+def _fits(parser: Parser, site: Site, kinds: tuple[str, ...], after: Raw | None) -> bool:
+    """Whether `kinds` and then the token after can follow at a site: sorts most candidates out before they are tried."""
+    if not site.stack:
+        return True
+    tokens = ((kinds, "", 0, 0),) if after is None else ((kinds, "", 0, 0), after)
+    return parser.follow(list(site.stack), tokens) is None
+
+
+def _misspelt(parser: Parser, site: Site, away: float, before: Raw | None) -> Iterator[Candidate]:
     """Another keyword of nearly the same letters. After a number, `days` comes before `day`."""
-    kinds, word, start, end = token
+    kinds, word, start, end = token = site.token
+    lexer = parser.lexer
     if not _is_word(token) or "." in word:
         return
     keyword = kinds[0] != "NAME"
     for order, (steps, other) in enumerate(_near(lexer, word.lower())):
+        meant = lexer.kinds(other)
+        # A joining word undoes the end of the line before it; then the states are others.
+        if kinds[0] not in JOINING and meant[0] not in _UNSURE and not _fits(parser, site, meant, None):
+            continue
         right = _write(lexer, other)
         cost = steps * 0.9 + 0.1 + away + (0.6 if keyword else 0) + order / 1000
         if before is not None and before[0][0] == "NUMBER" and other.endswith("s") == (before[1] == "1"):
@@ -145,7 +159,7 @@ def _parted(lexer: Lexer, first: Raw, second: Raw, away: float) -> Iterator[Cand
                             f"`{first[1]} {second[1]}` is one word", f"did you mean `{right}`?", right)
 
 
-def _habits(lexer: Lexer, text: str, token: Raw, after: Raw | None, away: float) -> Iterator[Candidate]:
+def _habits(token: Raw, after: Raw | None, away: float) -> Iterator[Candidate]:
     """Words from other languages, IS for `=`, and keywords taken for names."""
     kinds, word, start, end = token
     if not _is_word(token):
@@ -189,7 +203,7 @@ def _inserted(parser: Parser, site: Site, before: Raw | None, steps: int) -> Ite
             continue
         plain = parser.lexer.kinds(kind.lower())
         new = _PLACEHOLDERS.get(kind) or (words.written(kind, kind) if kind in plain else "")
-        if not new:
+        if not new or kind != "_NL" and not _fits(parser, site, (kind,), site.token):
             continue
         cost = 2.4 if kind in _VALUES else 1.5 if kind in _SIGNS else 2.0
         order = _LIKELY.index(kind) if kind in _LIKELY else len(_LIKELY)
@@ -235,7 +249,7 @@ def _junk(value: str) -> str:
     return f"`{value}` means nothing here" if value.isprintable() else f"the file has a control character here (code {ord(value)})"
 
 
-def _replaced(parser: Parser, site: Site) -> Iterator[Candidate]:
+def _replaced(parser: Parser, site: Site, after: Raw | None) -> Iterator[Candidate]:
     """Something else in the place of the failing token: the message says what may stand there."""
     kinds, value, start, end = site.token
     if kinds[0] in ("_NL", "$END"):
@@ -244,7 +258,7 @@ def _replaced(parser: Parser, site: Site) -> Iterator[Candidate]:
     message = f"expected {words.in_words(expected)} here, found `{value.splitlines()[0][:40] if value.strip() else value}`"
     for kind in expected:
         new = _PLACEHOLDERS.get(kind) or (words.written(kind, kind) if kind in parser.lexer.kinds(kind.lower()) else "")
-        if new and kind not in ("_NL", "$END"):
+        if new and kind not in ("_NL", "$END") and _fits(parser, site, (kind,), after):
             only = new if len(expected) == 1 and kind not in _VALUES else None
             yield Candidate((2.6 if kind in _VALUES else 3.0), start, end, new, "syntax-error", start, end, message, "", only)
 

@@ -90,9 +90,10 @@ def near(word: str, vocabulary: Iterable[str]) -> list[tuple[int, str]]:
     one. Words with the same letters first, then those with the same first letter."""
     lower = word.lower()
     limit = 1 if len(lower) <= 4 else 2
+    letters = set(lower)
     found = []
     for candidate in vocabulary:
-        if abs(len(candidate) - len(lower)) <= limit and candidate != lower:
+        if abs(len(candidate) - len(lower)) <= limit and candidate != lower and len(letters.symmetric_difference(candidate)) <= 2 * limit:
             steps = distance(lower, candidate, limit)
             if steps <= limit:
                 found.append((steps, sorted(candidate) != sorted(lower), candidate[0] != lower[0], candidate))

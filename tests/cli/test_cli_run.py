@@ -1,0 +1,393 @@
+"""Import, run, look, settle: the commands around the database, from `camp init` on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def ran(shop):
+    """The first project after its samples were imported and played."""
+    assert shop("contact", "import", "samples/contacts.jsonl").code == 0
+    assert shop("event", "import", "samples/events.jsonl").code == 0
+    assert shop("run", "--until", "2026-04-01").code == 0
+    return shop
+
+
+def lines(answer) -> list[dict]:
+    assert answer.code == 0, answer
+    return [json.loads(line) for line in answer.out.splitlines()]
+
+
+# ── import ──
+
+def test_import_says_what_became_of_the_file_and_is_safe_to_repeat(shop):
+    answer = shop("event", "import", "samples/events.jsonl")
+    assert (answer.code, answer.out) == (0, "3 events accepted\n")
+    assert shop("event", "import", "samples/events.jsonl").out == "0 events accepted, 3 known already\n"
+
+
+def test_import_keeps_bad_lines_aside_with_reasons(shop):
+    with open(shop.folder / "samples" / "contacts.jsonl", "a") as file:
+        file.write('{"id": "dan", "timezone": "Europe/Pargue"}\n{"email": "x@example.com"}\n')
+    answer = shop("contact", "import", "samples/contacts.jsonl")
+    assert answer.code == 6
+    assert answer.out == "3 contacts accepted\n"
+    assert "2 lines kept aside in samples/contacts.jsonl.rejected.jsonl" in answer.err
+    assert 'line 4: there is no time zone "Europe/Pargue"; did you mean Europe/Prague?' in answer.err
+    kept = [json.loads(line) for line in (shop.folder / "samples" / "contacts.jsonl.rejected.jsonl").read_text().splitlines()]
+    assert [item["line"] for item in kept] == [4, 5]
+
+
+def test_import_without_ids_says_so(shop):
+    (shop.folder / "e.jsonl").write_text('{"event": "order.placed", "contact": "ana", "at": "2026-03-03T00:00:00Z", "data": {"total": 3}}\n')
+    answer = shop("event", "import", "e.jsonl")
+    assert answer.code == 0
+    assert "1 event without an id" in answer.err
+
+
+def test_import_dry_run_changes_nothing(shop):
+    answer = shop("contact", "import", "samples/contacts.jsonl", "--dry-run")
+    assert (answer.code, answer.out) == (0, "3 contacts would be imported\n")
+    assert not (shop.folder / "camp.db").exists()
+
+
+def test_import_as_json(shop):
+    found = json.loads(shop("contact", "import", "samples/contacts.jsonl", "--json").out)
+    assert found == {"file": "samples/contacts.jsonl", "lines": 3, "accepted": 3, "known": 0, "conflicts": 0, "rejected": 0, "without_id": 0,
+                     "rejected_file": None}
+
+
+def test_import_of_a_file_that_is_not_there(shop):
+    answer = shop("event", "import", "samples/evnts.jsonl")
+    assert answer.code == 5
+    assert "samples/evnts.jsonl: there is no such file" in answer.err
+    assert "did you mean samples/events.jsonl?" in answer.err
+    assert not (shop.folder / "camp.db").exists()
+
+
+def test_import_into_a_file_that_is_no_database(shop):
+    (shop.folder / "camp.db").write_text("this is no database at all, it is a letter to a friend, and rather a long one\n" * 20)
+    answer = shop("event", "import", "samples/events.jsonl")
+    assert answer.code == 5
+    assert "camp.db is not a Camp database" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_import_into_another_programs_database(shop):
+    connection = sqlite3.connect(shop.folder / "camp.db")
+    connection.execute("CREATE TABLE mine (x)")
+    connection.commit()
+    connection.close()
+    answer = shop("event", "import", "samples/events.jsonl")
+    assert answer.code == 5
+    assert "camp.db is not a Camp database" in answer.err
+
+
+# ── single facts ──
+
+def test_send_and_set(shop):
+    answer = shop("contact", "set", "dan", "email=dan@example.com", "consent.email=yes", "timezone=Europe/Berlin", "--at", "2026-03-02 10:00")
+    assert answer.code == 0, answer
+    assert shop("event", "send", "order.placed", "--contact", "dan", "order_id=A", "total=12", "--at", "2026-03-02 11:00", "--id", "x1").code == 0
+    again = shop("event", "send", "order.placed", "--contact", "dan", "order_id=A", "total=12", "--at", "2026-03-02 11:00", "--id", "x1")
+    assert "an event with this id is known: nothing changes" in again.err
+    assert shop("run", "--until", "2026-04-01").code == 0
+    kinds = [item["kind"] for item in lines(shop("why", "dan", "--json"))]
+    assert kinds == ["enter", "action", "wait", "goal", "skip", "complete"]
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    (("event", "send", "order.plced", "--contact", "ana"), 2, 'no event is called "order.plced"; did you mean order.placed?'),
+    (("event", "send", "order.placed", "--contact", "ana", "total=lots"), 2, 'total: a number is expected, not "lots"'),
+    (("event", "send", "order.placed", "--contact", "ana", "total"), 2, "`total` is no NAME=VALUE"),
+    (("event", "send", "order.placed"), 2, "missing option '--contact'"),
+    (("event", "send", "order.placed", "--contact", "ana", "--at", "soon"), 2, '--at: "soon" is no date and time'),
+    (("contact", "set", "ana", "emial=x"), 2, 'no attribute is called "emial"; did you mean email?'),
+    (("contact", "set", "ana", "timezone=Prague"), 2, "did you mean Europe/Prague?"),
+])
+def test_single_facts_that_cannot_be(shop, arguments, code, words):
+    answer = shop(*arguments)
+    assert answer.code == code
+    assert words in answer.err
+    assert not (shop.folder / "camp.db").exists()
+
+
+def test_single_facts_dry_run(shop):
+    assert "would be recorded" in shop("event", "send", "order.placed", "--contact", "ana", "--dry-run").err
+    assert "would be changed" in shop("contact", "set", "ana", "email=a@example.com", "--dry-run").err
+    assert not (shop.folder / "camp.db").exists()
+
+
+# ── run ──
+
+def test_run_until_plays_what_was_imported(shop):
+    shop("contact", "import", "samples/contacts.jsonl")
+    shop("event", "import", "samples/events.jsonl")
+    answer = shop("run", "--until", "2026-04-01")
+    assert answer.code == 0
+    assert answer.out.splitlines()[0].split() == ["campaign", "or", "rule", "enter", "skip", "wait", "goal", "complete", "sent"]
+    assert answer.out.splitlines()[1].split() == ["welcome", "2", "1", "2", "2", "2", "3"]
+    assert "handed over: 3 accepted" in answer.out
+    assert len(list((shop.folder / "outbox").glob("*.eml"))) == 3
+
+
+def test_run_again_does_nothing_twice(ran):
+    answer = ran("run", "--until", "2026-04-01")
+    assert answer.code == 0
+    assert answer.out == "0 events and 0 due moments done, up to 2026-03-31T22:00:00Z\n"
+    assert len(list((ran.folder / "outbox").glob("*.eml"))) == 3
+
+
+def test_run_tells_the_same_as_simulate(ran):
+    played = [json.loads(line) for line in ran("simulate", "--contacts", "samples/contacts.jsonl", "--events", "samples/events.jsonl", "--until",
+                                               "2026-04-01", "--json").out.splitlines()]
+    for contact in ("ana", "bo", "chen"):
+        kept = [{key: item[key] for key in played[0]} for item in lines(ran("why", contact, "--json"))]
+        assert kept == [item for item in played if item["contact"] == contact]
+
+
+def test_run_once_as_json(shop):
+    shop("contact", "set", "dan", "email=dan@example.com", "consent.email=yes")
+    found = json.loads(shop("run", "--once", "--json").out)
+    assert found["events"] == 1
+    assert found["effects"] == {"accepted": 1}
+    assert {"name": "welcome", "kind": "action", "action": "email.send", "outcome": "sent", "count": 1} in found["decisions"]
+
+
+def test_run_refuses_campaigns_with_errors(shop):
+    file = shop.folder / "campaigns" / "welcome.camp"
+    file.write_text(file.read_text().replace("email.send", "emial.send"))
+    answer = shop("run", "--once")
+    assert answer.code == 1
+    assert "emial" in answer.err
+    assert not (shop.folder / "camp.db").exists()
+
+
+def _service(shop, *arguments: str) -> subprocess.Popen:
+    service = subprocess.Popen([sys.executable, "-m", "rules_engine", "run", *arguments], cwd=shop.folder, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    assert service.stderr is not None
+    assert "running 1 campaign and rule" in service.stderr.readline()
+    return service
+
+
+def test_the_service_ends_on_sigterm_and_a_second_one_is_refused(shop):
+    service = _service(shop)
+    try:
+        for _ in range(100):  # until it holds the lock
+            answer = shop.process("run", "--once")
+            if answer.code:
+                break
+        assert answer.code == 4
+        assert "another `camp run`" in answer.err
+        assert str(service.pid) in answer.err
+        assert shop("event", "import", "samples/events.jsonl").code == 0  # importing works meanwhile
+        assert "service   runs" in shop("status").out
+    finally:
+        service.send_signal(signal.SIGTERM)
+        out, err = service.communicate(timeout=30)
+    assert service.returncode == 0, err
+    assert "does not run" in shop("status").out
+
+
+# ── look ──
+
+def test_status(ran):
+    answer = ran("status")
+    assert answer.code == 0
+    assert "contacts  3, of whom 0 wait for something\n" in answer.out
+    assert "outbox    3 accepted\n" in answer.out
+    found = json.loads(ran("status", "--json").out)
+    assert (found["contacts"], found["effects"], found["running"]) == (3, {"accepted": 3}, False)
+
+
+def test_why_shows_rule_place_and_facts(ran):
+    answer = ran("why", "ana")
+    assert answer.code == 0
+    assert "Mon 2026-03-02 09:00 CET  campaign welcome: entered\n" in answer.out
+    assert "    read DID order.placed SINCE START = no\n" in answer.out
+    number = next(number for number, line in enumerate((ran.folder / "campaigns" / "welcome.camp").read_text().splitlines(), 1)
+                  if 'THEN email.send "first_order"' in line)
+    assert f"written in campaigns/welcome.camp, line {number}\n" in answer.out
+    record = lines(ran("why", "ana", "--json"))[3]
+    assert (record["file"], record["line"], record["because"]) == ("campaigns/welcome.camp", number, {"DID order.placed SINCE START": False})
+
+
+def test_why_not(ran):
+    answer = ran("why", "bo", "--not", "first_order")
+    assert answer.code == 0
+    assert "because NOT DID order.placed SINCE START is false" in answer.out
+    assert "so `first_order`, which stands behind it, did not happen\n" in answer.out
+    assert "welcome has not started for chen: it starts when contact ENTERS newsletter\n" in ran("why", "chen", "--not", "first_order").out
+    assert "so `first_order` did happen\n" in ran("why", "ana", "--not", "first_order").out
+    assert 'did you mean `email.send "welcome"`?' in ran("why", "ana", "--not", "welcom").out
+
+
+def test_why_as_of_a_moment(ran):
+    assert len(lines(ran("why", "ana", "--json", "--as-of", "2026-03-02T12:00:00Z"))) == 3
+    assert "nothing has happened to ana up to that moment" in ran("why", "ana", "--as-of", "2026-01-01").out
+
+
+def test_why_of_one_campaign(ran):
+    assert len(lines(ran("why", "ana", "--json", "--campaign", "welcome"))) == 6
+    answer = ran("why", "ana", "--campaign", "welcom")
+    assert answer.code == 2
+    assert "did you mean `welcome`?" in answer.err
+
+
+def test_why_before_anything_was_processed(shop):
+    shop("contact", "import", "samples/contacts.jsonl")
+    assert "1 event of ana is not processed yet: `camp run --once` does" in shop("why", "ana").out
+
+
+@pytest.mark.parametrize("command", [("why",), ("timeline",), ("contact", "show")])
+def test_an_unknown_contact(ran, command):
+    answer = ran(*command, "anna")
+    assert answer.code == 5
+    assert answer.err == "error: there is no contact `anna`\n  help: did you mean `ana`?\n"
+
+
+def test_timeline_shows_past_and_next(shop):
+    shop("contact", "import", "samples/contacts.jsonl")
+    shop("run", "--until", "2026-03-02T12:00:00Z")
+    answer = shop("timeline", "ana")
+    assert answer.code == 0
+    past, _, coming = answer.out.partition("next, if nothing else happens:\n")
+    assert 'Mon 2026-03-02 09:00 CET  welcome  sent email.send "welcome"' in past
+    assert coming.startswith('Thu 2026-03-05 10:00 CET  welcome  sent email.send "first_order"')
+    records = lines(shop("timeline", "ana", "--json"))
+    assert [item["scheduled"] for item in records] == [False, False, False, True, True]
+    assert "it is due at Thu 2026-03-05 10:00 CET, if nothing else happens" in shop("why", "ana", "--not", "first_order").out
+
+
+def test_contacts(ran):
+    assert [item["id"] for item in lines(ran("contact", "list", "--json"))] == ["ana", "bo", "chen"]
+    record = json.loads(ran("contact", "show", "ana", "--json").out)
+    assert record == {"id": "ana", "consent.email": True, "created_at": "2026-03-02T08:00:00Z", "email": "ana@example.com", "first_name": "Ana",
+                      "timezone": "Europe/Berlin", "segments": ["newsletter"], "next_due": None}
+    assert "1 of 3 contacts" in ran("contact", "list", "--limit", "1").err
+
+
+def test_segments(ran):
+    assert lines(ran("segment", "list", "--json")) == [{
+        "segment": "newsletter", "label": "Wants our letters", "members": 2,
+        "condition": "contact.consent.email = yes AND contact.email IS SET", "declared": True}]
+    assert [item["contact"] for item in lines(ran("segment", "members", "newsletter", "--json"))] == ["ana", "bo"]
+    answer = ran("segment", "members", "newsleter")
+    assert answer.code == 2
+    assert "did you mean `newsletter`?" in answer.err
+
+
+def test_no_database_yet(shop):
+    for command in (("status",), ("why", "ana"), ("outbox", "list"), ("contact", "list"), ("db", "status"), ("db", "check")):
+        answer = shop(*command)
+        assert answer.code == 5, command
+        assert f"there is no database {shop.folder / 'camp.db'} yet" in answer.err
+        assert "`camp contact import`" in answer.err
+
+
+def test_no_project_at_all(empty):
+    answer = empty("status")
+    assert answer.code == 5
+    assert "there is no camp.toml in" in answer.err
+
+
+# ── outbox ──
+
+@pytest.fixture
+def held(shop):
+    """One effect that is ready but was not handed over."""
+    shop("contact", "set", "dan", "email=dan@example.com", "consent.email=yes")
+    assert shop("run", "--once", "--dry-dispatch").code == 0
+    return shop
+
+
+def test_outbox_list_and_show(held):
+    record = lines(held("outbox", "list", "--json"))[0]
+    assert (record["state"], record["contact"], record["action"], record["primary"]) == ("ready", "dan", "email.send", "welcome")
+    answer = held("outbox", "show", str(record["seq"]))
+    assert answer.code == 0
+    assert "ready: leaves with the next run" in answer.out
+    assert json.loads(held("outbox", "show", record["id"], "--json").out)["attempts"] == []
+
+
+def test_outbox_cancel_asks_first(held):
+    number = str(lines(held("outbox", "list", "--json"))[0]["seq"])
+    answer = held("outbox", "cancel", number)
+    assert answer.code == 4
+    assert "add --yes" in answer.err
+    assert held("outbox", "cancel", number, "--yes").code == 0
+    assert lines(held("outbox", "list", "--json"))[0]["state"] == "cancelled"
+    again = held("outbox", "cancel", number, "--yes")
+    assert again.code == 4
+    assert "is cancelled and can't become cancelled" in again.err
+    assert held("outbox", "retry", number, "--yes").code == 0
+    assert held("run", "--once").code == 0
+    assert lines(held("outbox", "list", "--json"))[0]["state"] == "accepted"
+
+
+def test_outbox_unknown_effect(held):
+    answer = held("outbox", "show", "999")
+    assert answer.code == 5
+    assert "there is no effect `999`" in answer.err
+
+
+def test_a_killed_hand_over_is_shown_as_unknown_and_can_be_resolved(held):
+    connection = sqlite3.connect(held.folder / "camp.db")
+    connection.execute("UPDATE effect SET state = 'unknown'")
+    connection.commit()
+    connection.close()
+    assert "1 effect unknown: it can't be known whether they left" in held("status").out
+    listed = held("outbox", "list")
+    assert "camp outbox resolve NUMBER accepted|failed|ready" in listed.err
+    number = str(lines(held("outbox", "list", "--json"))[0]["seq"])
+    assert held("outbox", "resolve", number, "accepted", "--reason", "seen in the log", "--yes").code == 0
+    assert "seen in the log" in held("outbox", "show", number).out
+
+
+# ── database ──
+
+def test_database_commands(ran):
+    found = json.loads(ran("db", "status", "--json").out)
+    assert (found["contacts"], found["decisions"], found["events"]["done"], found["effects"]) == (3, 12, 6, {"accepted": 3})
+    assert found["source"] == str(ran.folder / "camp.toml")
+    assert "the database is whole" in ran("db", "check").err
+    assert ran("db", "migrate").code == 0
+
+
+def test_the_database_can_be_named(shop):
+    shop("contact", "import", "samples/contacts.jsonl", "--db", "other.db")
+    assert (shop.folder / "other.db").exists()
+    assert "events    3" in shop("status", env={"CAMP_DATABASE": "other.db"}).out
+    answer = shop("status", "--db", "nowhere/x.db")
+    assert answer.code == 5
+
+
+def test_a_read_only_folder(shop):
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    shop.folder.chmod(0o500)
+    answer = shop("contact", "import", "samples/contacts.jsonl")
+    shop.folder.chmod(0o700)
+    assert answer.code == 5
+
+
+# ── plugins ──
+
+def test_plugins(empty):
+    records = lines(empty("plugin", "list", "--json"))
+    assert {"email.send"} <= {action for record in records for action in record["actions"]}
+    shown = empty("plugin", "show", "email.send")
+    assert "action email.send" in shown.out
+    assert "(template)" in shown.out
+    answer = empty("plugin", "show", "emial")
+    assert answer.code == 2
+    assert "did you mean `email`?" in answer.err
