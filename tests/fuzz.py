@@ -44,7 +44,7 @@ def _piece(choose: random.Random, text: str) -> str:
     """A run of whole blocks of a text, so that inputs stay small."""
     blocks = text.split("\n\n")
     start = choose.randrange(len(blocks))
-    return "\n\n".join(blocks[start:start + choose.randint(1, 12)]) + "\n"
+    return "\n\n".join(blocks[start:start + choose.randint(1, 4)]) + "\n"
 
 
 def _bytes(choose: random.Random, _text: str) -> str:

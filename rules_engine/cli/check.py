@@ -52,7 +52,8 @@ def _sum_up(files: int, number: int, warnings: int) -> None:
     output.say(f"{output.count(files, 'file')} checked: {' and '.join(what) or 'no problem'}")
 
 
-# ── fmt ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── fmt ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
 
 @click.command("fmt")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
@@ -133,7 +134,8 @@ def _write(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-# ── rule ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── rule ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
 
 @click.command("rule")
 @click.argument("name", required=False)
@@ -152,7 +154,9 @@ def rule_command(name: str | None, as_json: bool) -> None:
         from difflib import get_close_matches
 
         near = get_close_matches(name, pages, n=1)
-        raise Trouble(f"there is no problem `{name}`", f"did you mean `{near[0]}`?" if near else "`camp rule` lists them", errors.USAGE)
+        raise Trouble(
+            f"there is no problem `{name}`", f"did you mean `{near[0]}`?" if near else "`camp rule` lists them", errors.USAGE
+        )
     text = pages[name].read_text(encoding="utf-8")
     if as_json:
         output.json_document({"rule": name, "summary": _summary(pages[name]), "page": text})

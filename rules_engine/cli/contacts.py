@@ -27,8 +27,8 @@ def contact_command() -> None:
 def contact_import(file: Path, db: str | None, dry_run: bool, as_json: bool) -> int:
     """Bring in contacts from FILE, JSON Lines or CSV.
 
-    A contact that is known gets the new values; what the file doesn't name stays. Safe to repeat. Lines that can't be read are kept
-    aside with their reasons and never stop the others.
+    A contact that is known gets the new values; what the file doesn't name stays. Safe to repeat. Lines that can't be read
+    are kept aside with their reasons and never stop the others.
     """
     from rules_engine.cli.importing import bring_in
 
@@ -59,8 +59,10 @@ def contact_list(db: str | None, limit: int, after: str, as_json: bool) -> None:
     if not states:
         output.data("there are no contacts")
         return
-    columns = [(contact, attributes(state).get("email"), attributes(state).get("timezone"), ", ".join(sorted(segments(state))) or None)
-               for contact, state in states]
+    columns = [
+        (contact, attributes(state).get("email"), attributes(state).get("timezone"), ", ".join(sorted(segments(state))) or None)
+        for contact, state in states
+    ]
     output.table(("contact", "email", "time zone", "segments"), columns)
     if len(states) < total:
         output.say(f"{len(states):,} of {total:,} contacts; --limit and --after show more")
@@ -114,7 +116,7 @@ def pairs(values: tuple[str, ...]) -> dict[str, str]:
     for item in values:
         name, equals, value = item.partition("=")
         if not equals or not name.strip():
-            raise usage(f"`{item}` is no NAME=VALUE", "write it like plan=paid; quote values with blanks: \"first_name=Ana Maria\"")
+            raise usage(f"`{item}` is no NAME=VALUE", 'write it like plan=paid; quote values with blanks: "first_name=Ana Maria"')
         found[name.strip()] = value
     return found
 

@@ -29,8 +29,14 @@ def db_status(db: str | None, as_json: bool) -> None:
         versions = store.programs()
     path = settings.database
     record = {
-        "database": str(path), "source": settings.get("database").source, "bytes": path.stat().st_size, "running": is_running(path),
-        "contacts": counts.contacts, "decisions": counts.decisions, "events": dict(counts.events), "effects": dict(counts.effects),
+        "database": str(path),
+        "source": settings.get("database").source,
+        "bytes": path.stat().st_size,
+        "running": is_running(path),
+        "contacts": counts.contacts,
+        "decisions": counts.decisions,
+        "events": dict(counts.events),
+        "effects": dict(counts.effects),
         "programs": len(versions),
     }
     if as_json:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 OK = 0
-PROBLEMS = 1        # check, fmt --check, test: problems were found
-USAGE = 2           # the command was written wrongly
-CHANGES = 3         # plan --detailed-exitcode: changes are pending
-REFUSED = 4         # not confirmed, stale, over a limit
-ENVIRONMENT = 5     # a file, the database, the configuration, a plugin
-PARTIAL = 6         # some of it failed, the rest is done
-INTERNAL = 70       # our fault
-INTERRUPTED = 130   # Ctrl-C
+PROBLEMS = 1  # check, fmt --check, test: problems were found
+USAGE = 2  # the command was written wrongly
+CHANGES = 3  # plan --detailed-exitcode: changes are pending
+REFUSED = 4  # not confirmed, stale, over a limit
+ENVIRONMENT = 5  # a file, the database, the configuration, a plugin
+PARTIAL = 6  # some of it failed, the rest is done
+INTERNAL = 70  # our fault
+INTERRUPTED = 130  # Ctrl-C
 
 
 class Trouble(Exception):

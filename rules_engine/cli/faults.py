@@ -73,8 +73,10 @@ _KNOWN: dict[str, Callable[[BaseException], Trouble]] = {
     "StoreError": _store,
     "OSError": _os_error,
     "UnicodeDecodeError": lambda error: Trouble("the file is not in UTF-8", "save it as UTF-8 and try again"),
-    "ModuleNotFoundError": lambda error: Trouble(f"this command needs {error.name}, which is not installed",  # type: ignore[attr-defined]
-                                                 "reinstall Camp: pip install camp-rules-engine"),
+    "ModuleNotFoundError": lambda error: Trouble(
+        f"this command needs {error.name}, which is not installed",  # type: ignore[attr-defined]
+        "reinstall Camp: pip install camp-rules-engine",
+    ),
     "OperationalError": _sqlite,
     "DatabaseError": _sqlite,
     "MemoryError": lambda error: Trouble("there is not enough memory", "give it a smaller file"),

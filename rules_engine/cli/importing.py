@@ -23,8 +23,16 @@ def bring_in(file: Path, kind: str, db: str | None, dry_run: bool, as_json: bool
     if dry_run:
         return _try(file, kind, model, zone, as_json)
     done = _import(file, kind, settings, model, zone)
-    record = {"file": str(file), "lines": done.lines, "accepted": done.accepted, "known": done.duplicates, "conflicts": done.conflicts,
-              "rejected": done.rejected, "without_id": done.without_id, "rejected_file": str(done.rejected_file) if done.rejected_file else None}
+    record = {
+        "file": str(file),
+        "lines": done.lines,
+        "accepted": done.accepted,
+        "known": done.duplicates,
+        "conflicts": done.conflicts,
+        "rejected": done.rejected,
+        "without_id": done.without_id,
+        "rejected_file": str(done.rejected_file) if done.rejected_file else None,
+    }
     if as_json:
         output.json_document(record)
     else:
@@ -51,7 +59,10 @@ def _import(file: Path, kind: str, settings: Settings, model: Any, zone: str) ->
 
     read_event, read_contact = ingest.readers(model, zone)
     size = file.stat().st_size
-    with open_store(None, write=True, create=True, settings=settings) as store, output.gauge(size, f"importing {file.name}") as move:
+    with (
+        open_store(None, write=True, create=True, settings=settings) as store,
+        output.gauge(size, f"importing {file.name}") as move,
+    ):
         if kind == "events":
             return ingest.import_events(store, file, read_event, progress=lambda lines, position: move(position))
         return ingest.import_contacts(store, file, read_contact, progress=lambda lines, position: move(position))
@@ -69,7 +80,9 @@ def _tell(done: Any, kind: str) -> None:
         if number > SHOWN:
             output.say(f"  and {number - SHOWN:,} more")
     if done.without_id:
-        output.say(f"{output.count(done.without_id, kind[:-1])} without an id: the same file again is recognised, the same thing in another file is not told apart")
+        output.say(
+            f"{output.count(done.without_id, kind[:-1])} without an id: repeats can't be recognised, unless the same file comes again"
+        )
 
 
 def _first_lines(path: Path) -> list[dict[str, Any]]:
@@ -112,6 +125,7 @@ def _try(file: Path, kind: str, model: Any, zone: str, as_json: bool) -> int:
 
 # ── single facts ──
 
+
 def send_contact(contact: str, values: dict[str, str], at: str | None, db: str | None, dry_run: bool) -> None:
     """Records new values of one contact's attributes. Trouble for values that can't be."""
     from rules_engine.engine.values import read_contact
@@ -128,8 +142,16 @@ def send_contact(contact: str, values: dict[str, str], at: str | None, db: str |
     _record(change._replace(id=_name("set", contact, values, moment)), SOURCE_CONTACTS, settings, dry_run)
 
 
-def send_event(name: str, contact: str, values: dict[str, str], subject: str | None, at: str | None, id: str | None, db: str | None,
-               dry_run: bool) -> bool:
+def send_event(
+    name: str,
+    contact: str,
+    values: dict[str, str],
+    subject: str | None,
+    at: str | None,
+    id: str | None,
+    db: str | None,
+    dry_run: bool,
+) -> bool:
     """Records one event; whether it was new. Trouble for one that can't be."""
     from rules_engine.engine.calendar import format_utc
     from rules_engine.engine.values import read_event
@@ -138,8 +160,14 @@ def send_event(name: str, contact: str, values: dict[str, str], subject: str | N
     settings = Settings({"database": db})
     model, zone = meaning(settings)
     moment = _moment(at, zone)
-    record = {"id": id or _name("send", name, contact, values, subject, moment), "event": name, "contact": contact, "at": format_utc(moment),
-              "subject": subject, "data": values}
+    record = {
+        "id": id or _name("send", name, contact, values, subject, moment),
+        "event": name,
+        "contact": contact,
+        "at": format_utc(moment),
+        "subject": subject,
+        "data": values,
+    }
     try:
         event = read_event(model, record, zone)
     except ValueError as error:

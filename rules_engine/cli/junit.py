@@ -22,10 +22,15 @@ def document(results: Sequence[Any], sources: Any) -> str:
     for result in results:
         suites.setdefault(result.span.path, []).append(result)
     failed = sum(not result.passed for result in results)
-    lines = ['<?xml version="1.0" encoding="UTF-8"?>', f'<testsuites tests="{len(results)}" failures="{failed}" errors="0" time="0">']
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        f'<testsuites tests="{len(results)}" failures="{failed}" errors="0" time="0">',
+    ]
     for name, group in suites.items():
         failed = sum(not result.passed for result in group)
-        lines.append(f"  <testsuite name={_attribute(name)} tests=\"{len(group)}\" failures=\"{failed}\" errors=\"0\" skipped=\"0\" time=\"0\">")
+        lines.append(
+            f'  <testsuite name={_attribute(name)} tests="{len(group)}" failures="{failed}" errors="0" skipped="0" time="0">'
+        )
         lines += [line for result in group for line in _case(result, sources)]
         lines.append("  </testsuite>")
     lines.append("</testsuites>")
@@ -34,7 +39,8 @@ def document(results: Sequence[Any], sources: Any) -> str:
 
 def _case(result: Any, sources: Any) -> list[str]:
     path, line, _ = place(result.span, sources)
-    head = f"    <testcase classname={_attribute(path)} name={_attribute(result.name)} file={_attribute(path)} line=\"{line}\" time=\"0\""
+    where = f'classname={_attribute(path)} name={_attribute(result.name)} file={_attribute(path)} line="{line}"'
+    head = f'    <testcase {where} time="0"'
     if result.passed:
         return [head + "/>"]
     lines = [head + ">"]
@@ -51,4 +57,6 @@ def _attribute(text: str) -> str:
 
 def _clean(text: str) -> str:
     """Without the control characters that XML can't hold."""
-    return "".join(c for c in text if c in "\n\t" or ord(c) >= 32 and not 0xD800 <= ord(c) < 0xE000 and ord(c) not in (0xFFFE, 0xFFFF))
+    return "".join(
+        c for c in text if c in "\n\t" or ord(c) >= 32 and not 0xD800 <= ord(c) < 0xE000 and ord(c) not in (0xFFFE, 0xFFFF)
+    )

@@ -22,7 +22,11 @@ def load_project(paths: Iterable[Path], settings: Settings) -> Any:
 
         found = [item for item in loaded.diagnostics if item.severity == "error"]
         output.say(render.render(found, loaded.sources, "human", colour=True).rstrip("\n"))
-        raise Trouble(f"the campaigns have {output.count(len(found), 'error')}, so nothing was run", "`camp check` tells more", errors.PROBLEMS)
+        raise Trouble(
+            f"the campaigns have {output.count(len(found), 'error')}, so nothing was run",
+            "`camp check` tells more",
+            errors.PROBLEMS,
+        )
     return loaded
 
 
@@ -32,7 +36,8 @@ def workspace_zone(loaded: Any) -> str:
 
 
 def moment(text: str | None, zone: str, option: str) -> int | None:
-    """A moment from the command line in ms: ISO 8601 with an offset or Z, else local in the workspace's zone. Trouble for anything else."""
+    """A moment from the command line in ms: ISO 8601 with an offset or Z, else local in the workspace's zone. Trouble for
+    anything else."""
     if text is None:
         return None
     from rules_engine.engine.calendar import parse_datetime
@@ -52,7 +57,10 @@ def open_store(db: str | None, write: bool = False, create: bool = False, settin
     path = settings.database
     if not path.exists() and not create:
         where = "" if settings.file or db else f"; there is no camp.toml in {settings.folder} or above it"
-        raise Trouble(f"there is no database {path} yet{where}", "`camp contact import`, `camp event import` and `camp run` make it; --db names another")
+        raise Trouble(
+            f"there is no database {path} yet{where}",
+            "`camp contact import`, `camp event import` and `camp run` make it; --db names another",
+        )
     if create and not path.parent.is_dir():
         raise Trouble(f"the folder of the database {path} does not exist", "make it, or name another file with --db")
     opened = store.open_store(path, create=create, readonly=not write)
@@ -70,14 +78,18 @@ def check_project(paths: Iterable[Path], settings: Settings) -> Any:
 
 
 def camp_files(paths: Iterable[Path]) -> list[Path]:
-    """The .camp files that are named, or below the folders that are named (default: the project's folder). Trouble if there is none."""
+    """The .camp files that are named, or below the folders that are named (default: the project's folder). Trouble if there
+    is none."""
     from rules_engine.model.project import project_files
 
     settings = Settings()
     found = project_files(_named(paths, settings))
     if not found:
-        raise Trouble(f"there is no .camp file in {', '.join(map(str, paths)) or settings.folder}", "`camp init` makes a project with a first one",
-                      errors.USAGE)
+        raise Trouble(
+            f"there is no .camp file in {', '.join(map(str, paths)) or settings.folder}",
+            "`camp init` makes a project with a first one",
+            errors.USAGE,
+        )
     return found
 
 

@@ -29,9 +29,15 @@ def status_command(db: str | None, as_json: bool) -> None:
         counts, wake, leaves, aside = store.counts(), store.next_wake(), store.next_effect(), store.set_aside(5)
         versions = store.programs()
     record = {
-        "running": is_running(settings.database), "contacts": counts.contacts, "waiting": counts.waiting, "events": dict(counts.events),
-        "effects": dict(counts.effects), "decisions": counts.decisions, "next_wake": None if wake is None else format_utc(wake),
-        "next_effect": None if leaves is None else format_utc(leaves), "program": versions[-1].digest if versions else None,
+        "running": is_running(settings.database),
+        "contacts": counts.contacts,
+        "waiting": counts.waiting,
+        "events": dict(counts.events),
+        "effects": dict(counts.effects),
+        "decisions": counts.decisions,
+        "next_wake": None if wake is None else format_utc(wake),
+        "next_effect": None if leaves is None else format_utc(leaves),
+        "program": versions[-1].digest if versions else None,
     }
     if as_json:
         output.json_document(record)
@@ -59,10 +65,17 @@ def _by_state(effects: Mapping[str, int]) -> list[tuple[str, int]]:
 
 def _attention(counts: Any, aside: list[Any]) -> None:
     """What a person should look at."""
-    for state, words in (("unknown", "it can't be known whether they left"), ("held", "they wait for a person"), ("failed", "they did not leave")):
+    for state, words in (
+        ("unknown", "it can't be known whether they left"),
+        ("held", "they wait for a person"),
+        ("failed", "they did not leave"),
+    ):
         number = counts.effects.get(state, 0)
         if number:
-            output.data(click.style("look at   ", fg="yellow", bold=True) + f"{output.count(number, 'effect')} {state}: {words} (camp outbox list --state {state})")
+            output.data(
+                click.style("look at   ", fg="yellow", bold=True)
+                + f"{output.count(number, 'effect')} {state}: {words} (camp outbox list --state {state})"
+            )
     number = counts.events.get("set_aside", 0)
     if number:
         output.data(click.style("look at   ", fg="yellow", bold=True) + f"{output.count(number, 'event')} set aside, the latest:")
@@ -75,17 +88,22 @@ def _cause(cause: Any) -> str:
     return f"{name} of {cause.contact}"
 
 
-# ── why ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── why ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
 
 @click.command("why")
 @click.argument("contact")
 @click.option("--campaign", metavar="NAME", help="Only this campaign or rule.")
 @click.option("--not", "missing", metavar="STEP", help="Why this step, action or message did NOT happen.")
 @click.option("--as-of", metavar="TIME", help="As things stood at this moment.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="At most so many decisions, the latest ones.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1), help="At most so many decisions, the latest ones."
+)
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each decision.")
-def why_command(contact: str, campaign: str | None, missing: str | None, as_of: str | None, limit: int, db: str | None, as_json: bool) -> None:
+def why_command(
+    contact: str, campaign: str | None, missing: str | None, as_of: str | None, limit: int, db: str | None, as_json: bool
+) -> None:
     """Explain what was done to CONTACT, and why: each decision with the rule, its place in the file and the facts it read.
 
     With --not STEP: why something has not happened. STEP is a step, an action such as email.send, or a message such as welcome_1.
@@ -122,9 +140,11 @@ class _Story:
             self.decisions = [row.decision for row in store.journal_of(contact, 100_000)]
             versions = store.programs()
             log = store.events_of(contact, 100_000)
+            effects = store.effects(contact=contact, limit=100_000)
             if self.row is None and not self.decisions and not log:
                 raise Trouble(f"there is no contact `{contact}`", near_contact(contact, store), code=ENVIRONMENT)
         self.pending = [row for row in log if row.status != "done"]
+        self.effects = {(row.ruleset, row.step, row.key, row.at): row for row in effects}
         self.causes = {getattr(row.cause, "id", None): row.cause for row in log}
         self.sources = dict(versions[-1].sources) if versions else {}
         self.state = _state(self.row)
@@ -141,7 +161,10 @@ class _Story:
             from difflib import get_close_matches
 
             near = get_close_matches(name, {*known, *self._rulesets()}, n=1)
-            raise usage(f"there is no campaign or rule `{name}`", f"did you mean `{near[0]}`?" if near else f"{self.contact} met {', '.join(known) or 'none'}")
+            raise usage(
+                f"there is no campaign or rule `{name}`",
+                f"did you mean `{near[0]}`?" if near else f"{self.contact} met {', '.join(known) or 'none'}",
+            )
         self.decisions = kept
 
     def keep_about(self, step: str) -> None:
@@ -170,16 +193,40 @@ class _Story:
 
         kind = "campaign" if decision.campaign else "rule"
         key = f" [{decision.key}]" if decision.key else ""
-        head = f"{format_local(decision.at, self.zone)}  {kind} {decision.campaign or decision.rule}{key}: {what_happened(decision)}"
+        head = (
+            f"{format_local(decision.at, self.zone)}  {kind} {decision.campaign or decision.rule}{key}: {what_happened(decision)}"
+        )
         output.data(click.style(output.clean(head), bold=True))
         if decision.reason:
             output.data(f"    because {output.clean(decision.reason)}")
         if decision.because:
-            output.data("    read " + output.clean(", ".join(f"{name} = {output.cell(value)}" for name, value in decision.because)))
+            output.data(
+                "    read " + output.clean(", ".join(f"{name} = {output.cell(value)}" for name, value in decision.because))
+            )
+        effect = self.effect(decision)
+        if effect is not None:
+            output.data(
+                f"    outbox: {effect.state}"
+                + (f", {output.clean(effect.detail)}" if effect.detail else "")
+                + f" (camp outbox show {effect.seq})"
+            )
         cause = self.cause(decision.cause)
         place = self.place(decision)
         where = f"{place[0]}, line {place[1]}" if place else decision.place[0] if decision.place else ""
-        output.data("    " + output.clean("; ".join(part for part in (f"set off by {cause}" if cause else "", f"written in {where}" if where else "") if part)))
+        output.data(
+            "    "
+            + output.clean(
+                "; ".join(
+                    part for part in (f"set off by {cause}" if cause else "", f"written in {where}" if where else "") if part
+                )
+            )
+        )
+
+    def effect(self, decision: Any) -> Any:
+        """What became of the message that a decision sent off, or None."""
+        if decision.kind != "action":
+            return None
+        return self.effects.get((decision.campaign or decision.rule, decision.step, decision.key, decision.at))
 
     def cause(self, id: str) -> str:
         """What set a decision off, in words."""
@@ -204,8 +251,15 @@ class _Story:
         from rules_engine.engine.report import line
 
         place = self.place(decision)
-        return {**line(decision), "because": dict(decision.because), "cause": decision.cause,
-                "file": place[0] if place else None, "line": place[1] if place else None}
+        effect = self.effect(decision)
+        return {
+            **line(decision),
+            "because": dict(decision.because),
+            "cause": decision.cause,
+            "file": place[0] if place else None,
+            "line": place[1] if place else None,
+            "effect": {"id": effect.id, "state": effect.state, "detail": effect.detail} if effect is not None else None,
+        }
 
     def tell_nothing(self, campaign: str | None) -> None:
         what = f"nothing of {campaign} has happened to {self.contact}" if campaign else f"nothing has happened to {self.contact}"
@@ -215,11 +269,14 @@ class _Story:
             self._tell_start(self._rulesets()[campaign])
 
     def tell_missing(self, step: str) -> None:
-        """Why a step did not happen: skips were told by the journal; else it is still to come, or what would have to happen first."""
+        """Why a step did not happen: skips were told by the journal; else it is still to come, or what would have to happen
+        first."""
         happened = [decision for decision in self.decisions if decision.kind == "action"]
         skipped = [decision for decision in self.decisions if decision.kind == "skip"]
         if happened:
-            output.data(f"so `{step}` did happen" + (f", and was skipped {output.count(len(skipped), 'time')}" if skipped else ""))
+            output.data(
+                f"so `{step}` did happen" + (f", and was skipped {output.count(len(skipped), 'time')}" if skipped else "")
+            )
             return
         if skipped:
             output.data(f"so `{step}` was skipped each time it was due")
@@ -229,21 +286,28 @@ class _Story:
             from difflib import get_close_matches
 
             near = get_close_matches(step, known, n=1, cutoff=0.4)
-            output.data(f"no campaign or rule of this project has a step, action or message `{step}`" + (f"; did you mean `{near[0]}`?" if near else ""))
+            output.data(
+                f"no campaign or rule of this project has a step, action or message `{step}`"
+                + (f"; did you mean `{near[0]}`?" if near else "")
+            )
             return
         self._tell_pending()
         coming = [decision for decision in self.ahead() if _is_about(decision, step)]
         for decision in coming[:3]:
             from rules_engine.engine.calendar import format_local
 
-            output.data(f"it is {'due' if decision.kind == 'action' else 'to be skipped'} at {format_local(decision.at, self.zone)}, if nothing else happens"
-                        + (f": {output.clean(decision.reason)}" if decision.reason else ""))
+            output.data(
+                f"it is {'due' if decision.kind == 'action' else 'to be skipped'} at {format_local(decision.at, self.zone)}, "
+                "if nothing else happens"
+                + (f": {output.clean(decision.reason)}" if decision.reason else "")
+            )
         if not coming and not skipped:
             for ruleset in owners:
                 self._tell_owner(ruleset, step)
 
     def _tell_owner(self, ruleset: Any, step: str) -> None:
-        """Where the contact stands in a ruleset that has the step: the conditions before it that were false, or the last thing."""
+        """Where the contact stands in a ruleset that has the step: the conditions before it that were false, or the last
+        thing."""
         mine = [decision for decision in self.all_decisions() if ruleset.name in (decision.campaign, decision.rule)]
         if not mine:
             self._tell_start(ruleset)
@@ -278,7 +342,10 @@ class _Story:
                 output.data(f"{output.clean(_cause(row.cause))} was set aside: {output.clean(row.reason or '')}")
         waiting = sum(row.status == "new" for row in self.pending)
         if waiting:
-            output.data(f"{output.count(waiting, 'event')} of {self.contact} {'is' if waiting == 1 else 'are'} not processed yet: `camp run --once` does")
+            output.data(
+                f"{output.count(waiting, 'event')} of {self.contact} {'is' if waiting == 1 else 'are'} not processed yet: "
+                "`camp run --once` does"
+            )
 
     def ahead(self) -> list[Any]:
         """What is next if nothing else happens: the real engine on a copy of the contact, with time alone."""
@@ -293,13 +360,19 @@ class _Story:
 
 
 def _is_about(decision: Any, step: str) -> bool:
-    return step in (decision.step, decision.action, decision.primary) or bool(decision.action) and step == f"{decision.action} {decision.primary}"
+    return (
+        step in (decision.step, decision.action, decision.primary)
+        or bool(decision.action)
+        and step == f"{decision.action} {decision.primary}"
+    )
 
 
 def _step_is(op: Any, step: str) -> bool:
     """Whether a compiled step is the one named: by identity, by its action, or by what the action is about."""
     call = getattr(op, "call", None)
-    return step == op.site.step or call is not None and (step in (call.name, call.primary) or step == f"{call.name} {call.primary}")
+    return (
+        step == op.site.step or call is not None and (step in (call.name, call.primary) or step == f"{call.name} {call.primary}")
+    )
 
 
 def _guards(ruleset: Any, step: str) -> set[str]:
@@ -307,7 +380,11 @@ def _guards(ruleset: Any, step: str) -> set[str]:
     found: set[str] = set()
     for target, item in enumerate(ruleset.ops):
         if _step_is(item, step):
-            found.update(op.site.step for position, op in enumerate(ruleset.ops) if position < target < (getattr(op, "otherwise", -1) or -1))
+            found.update(
+                op.site.step
+                for position, op in enumerate(ruleset.ops)
+                if position < target < (getattr(op, "otherwise", -1) or -1)
+            )
     return found
 
 
@@ -333,13 +410,16 @@ def _zone(state: Mapping[str, Any]) -> str:
     return zone if is_zone(zone) else "UTC"
 
 
-# ── timeline ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── timeline ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
 
 @click.command("timeline")
 @click.argument("contact")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many past decisions, the latest ones.")
+@click.option(
+    "--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many past decisions, the latest ones."
+)
 @database_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each decision; those to come have \"scheduled\": true.")
+@click.option("--json", "as_json", is_flag=True, help='One JSON object for each decision; those to come have "scheduled": true.')
 def timeline_command(contact: str, limit: int, db: str | None, as_json: bool) -> None:
     """Show what happened to CONTACT, and what is next if nothing else happens. Times are in the contact's zone."""
     from rules_engine.testing.runner import timeline_line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any, NoReturn
@@ -38,7 +39,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "completion": ("config", "Completion for your shell."),
     },
 }
-"""Section → command → (module of rules_engine.cli, what help says). Help is written from this table; no module is loaded for it."""
+"""Section → command → (module of rules_engine.cli, what help says). Help is written from this table; no module is loaded for
+it."""
 
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
@@ -121,10 +123,8 @@ def _say(message: str, help: str, code: int) -> int:
 
 def _broken_pipe() -> int:
     """`camp … | head`: the reader has enough. Nothing to report; what is still buffered goes nowhere."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass
     return errors.OK
 
 
@@ -141,13 +141,20 @@ def _failure(error: Exception) -> int:
         return _say(known.message, known.help, known.code)
     text = " ".join(str(error).split())[:300]
     place = faults.where(error)
-    return _say(f"Camp failed: {type(error).__name__}{': ' + text if text else ''} ({place})",
-                "this is a defect of Camp, not of your project; CAMP_DEBUG=1 shows the whole report, which we would like to see",
-                errors.INTERNAL)
+    return _say(
+        f"Camp failed: {type(error).__name__}{': ' + text if text else ''} ({place})",
+        "this is a defect of Camp, not of your project; CAMP_DEBUG=1 shows the whole report, which we would like to see",
+        errors.INTERNAL,
+    )
 
 
-@click.command(cls=Commands, invoke_without_command=True, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]},
-               epilog="`camp COMMAND --help` tells more about one command.")
+@click.command(
+    cls=Commands,
+    invoke_without_command=True,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`camp COMMAND --help` tells more about one command.",
+)
 @click.option("--version", is_flag=True, help="Show the version.")
 @click.pass_context
 def cli(ctx: click.Context, version: bool) -> None:

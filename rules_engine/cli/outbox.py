@@ -52,9 +52,22 @@ def list_effects(db: str | None, state: str | None, contact: str | None, limit: 
     if not rows:
         output.data("nothing is in the outbox" if not (state or contact) else "no effect fits")
         return
-    output.table(("number", "state", "due", "contact", "action", "from", "attempts"),
-                 [(str(row.seq), row.state, _utc(row.next_at if row.state in ("ready", "retry_wait") and row.next_at else row.at), row.contact,
-                   _action(row), row.ruleset, row.attempts) for row in rows], right=[0, 6])
+    output.table(
+        ("number", "state", "due", "contact", "action", "from", "attempts"),
+        [
+            (
+                str(row.seq),
+                row.state,
+                _utc(row.next_at if row.state in ("ready", "retry_wait") and row.next_at else row.at),
+                row.contact,
+                _action(row),
+                row.ruleset,
+                row.attempts,
+            )
+            for row in rows
+        ],
+        right=[0, 6],
+    )
     hidden = sum(counts.values()) - len(rows)
     if hidden > 0 and not (state or contact):
         output.say(f"{hidden:,} more; --limit shows more, --state one kind")
@@ -74,19 +87,43 @@ def show_effect(effect: str, db: str | None, as_json: bool) -> None:
         row = find_effect(store, effect)
         attempts = store.attempts_of(row.id)
     if as_json:
-        output.json_document({**_record(row), "attempts": [
-            {"number": item.number, "claimed_at": _utc(item.claimed_at), "settled_at": _utc(item.settled_at), "state": item.state, "detail": item.detail}
-            for item in attempts]})
+        output.json_document(
+            {
+                **_record(row),
+                "attempts": [
+                    {
+                        "number": item.number,
+                        "claimed_at": _utc(item.claimed_at),
+                        "settled_at": _utc(item.settled_at),
+                        "state": item.state,
+                        "detail": item.detail,
+                    }
+                    for item in attempts
+                ],
+            }
+        )
         return
     output.data(click.style(f"{row.action} {output.cell(row.primary)}", bold=True) + f" for {output.clean(row.contact)}")
-    facts = (("number", str(row.seq)), ("id", row.id), ("state", f"{row.state}: {MEANING.get(row.state, '')}"), ("from", f"{row.ruleset}, step {row.step}"), ("key", row.key),
-             ("decided", _utc(row.at)), ("expires", _utc(row.expires)), ("parameters", row.params or None), ("provider's id", row.provider_id or None),
-             ("said", row.detail or None))
+    facts = (
+        ("number", str(row.seq)),
+        ("id", row.id),
+        ("state", f"{row.state}: {MEANING.get(row.state, '')}"),
+        ("from", f"{row.ruleset}, step {row.step}"),
+        ("key", row.key),
+        ("decided", _utc(row.at)),
+        ("expires", _utc(row.expires)),
+        ("parameters", row.params or None),
+        ("provider's id", row.provider_id or None),
+        ("said", row.detail or None),
+    )
     for name, value in facts:
         if value is not None:
             output.data(f"  {name + ':':15}{output.cell(value)}")
     for item in attempts:
-        output.data(f"  attempt {item.number} at {_utc(item.claimed_at)}: {item.state}{': ' + output.clean(item.detail) if item.detail else ''}")
+        output.data(
+            f"  attempt {item.number} at {_utc(item.claimed_at)}: {item.state}"
+            + (f": {output.clean(item.detail)}" if item.detail else "")
+        )
 
 
 @outbox_command.command("retry")
@@ -116,7 +153,12 @@ def cancel_effect(effect: str, reason: str, db: str | None, yes: bool) -> None:
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def resolve_effect(effect: str, outcome: str, reason: str, db: str | None, yes: bool) -> None:
     """Say what became of an unknown or held effect: it was accepted, it failed, or it is ready to be handed over (again)."""
-    words = {"accepted": "count as having left", "failed": "count as not having left", "ready": "be handed over again", "cancelled": "never leave"}
+    words = {
+        "accepted": "count as having left",
+        "failed": "count as not having left",
+        "ready": "be handed over again",
+        "cancelled": "never leave",
+    }
     _resolve(effect, outcome, reason, db, yes, words[outcome])
 
 
@@ -129,10 +171,20 @@ def _resolve(effect: str, outcome: str, reason: str, db: str | None, yes: bool, 
         row = find_effect(store, effect)
         allowed = RESOLUTIONS.get(row.state, ())
         if outcome not in allowed:
-            ways = f"from {row.state} it can become {', '.join(allowed)}" if allowed else f"nothing can be done any more: {MEANING.get(row.state, row.state)}"
+            ways = (
+                f"from {row.state} it can become {', '.join(allowed)}"
+                if allowed
+                else f"nothing can be done any more: {MEANING.get(row.state, row.state)}"
+            )
             raise refused(f"effect {row.seq} is {row.state} and can't become {outcome}", ways)
-        risk = "; if it did leave the first time, the contact gets it twice" if row.state == "unknown" and outcome == "ready" else ""
-        output.confirm(f"{row.action} {output.cell(row.primary)} for {output.clean(row.contact)} ({row.state}) will {consequence}{risk}. Go on?", yes)
+        risk = (
+            "; if it did leave the first time, the contact gets it twice" if row.state == "unknown" and outcome == "ready" else ""
+        )
+        output.confirm(
+            f"{row.action} {output.cell(row.primary)} for {output.clean(row.contact)} ({row.state}) "
+            f"will {consequence}{risk}. Go on?",
+            yes,
+        )
         if not store.resolve(row.id, outcome, reason, SystemClock().now()):
             raise refused(f"effect {row.seq} has just changed its state", "look again: camp outbox show " + str(row.seq))
     output.say(f"effect {row.seq} is now {outcome}")
@@ -149,7 +201,11 @@ def find_effect(store: Any, name: str) -> Any:
 
 
 def _action(row: Any) -> str:
-    return row.action if row.primary is None else f"{row.action} {row.primary if isinstance(row.primary, str) else output.json_line(row.primary)}"
+    return (
+        row.action
+        if row.primary is None
+        else f"{row.action} {row.primary if isinstance(row.primary, str) else output.json_line(row.primary)}"
+    )
 
 
 def _utc(ms: int | None) -> str | None:

@@ -63,7 +63,10 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence
     widths = [max([len(header)] + [len(row[i]) for row in cells]) for i, header in enumerate(headers)]
 
     def line(values: Sequence[str]) -> str:
-        parts = [value.rjust(width) if i in right else value.ljust(width) for i, (value, width) in enumerate(zip(values, widths, strict=True))]
+        parts = [
+            value.rjust(width) if i in right else value.ljust(width)
+            for i, (value, width) in enumerate(zip(values, widths, strict=True))
+        ]
         return "  ".join(parts).rstrip()
 
     data(click.style(line(list(headers)), bold=True))

@@ -38,4 +38,6 @@ def shown(values: Mapping[str, Any], model: Any) -> dict[str, Any]:
     """Attributes in the text forms of an import file, by their declared types."""
     from rules_engine.engine.values import show
 
-    return {name: show(value, model.attribute_type(name) if model is not None else None) for name, value in sorted(values.items())}
+    return {
+        name: show(value, model.attribute_type(name) if model is not None else None) for name, value in sorted(values.items())
+    }

@@ -17,7 +17,8 @@ BEGINNING = 65_536  # bytes that are looked at before the work begins
 
 
 def check_file(path: Path, kind: str) -> None:
-    """Trouble where a file as a whole can't be used: it is missing, a folder, empty, no text, or lacks a column. kind: contacts | events."""
+    """Trouble where a file as a whole can't be used: it is missing, a folder, empty, no text, or lacks a column. kind:
+    contacts | events."""
     beginning = _beginning(path, kind)
     if not beginning.strip():
         raise Trouble(f"{path}: the file is empty", f"it needs one of the {kind} on each line, as JSON or CSV")
@@ -25,12 +26,15 @@ def check_file(path: Path, kind: str) -> None:
         text = beginning.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if len(beginning) < BEGINNING or error.start < BEGINNING - 4:  # not merely cut in the middle of a letter
-            raise Trouble(f"{path}: the file is not in UTF-8", "save it as UTF-8; spreadsheets call it \"CSV UTF-8\"") from error
-        text = beginning[:error.start].decode("utf-8-sig")
+            raise Trouble(f"{path}: the file is not in UTF-8", 'save it as UTF-8; spreadsheets call it "CSV UTF-8"') from error
+        text = beginning[: error.start].decode("utf-8-sig")
     if path.name.lower().removesuffix(".gz").endswith(".csv"):
         _check_columns(path, next(csv.reader([text.lstrip().splitlines()[0]])), kind)
     elif not text.lstrip().startswith("{"):
-        raise Trouble(f"{path}, line 1: this is no JSON", f"a file of {kind} has one JSON object on each line, {{\"id\": …}}; a CSV file's name must end in .csv")
+        raise Trouble(
+            f"{path}, line 1: this is no JSON",
+            f'a file of {kind} has one JSON object on each line, {{"id": …}}; a CSV file\'s name must end in .csv',
+        )
 
 
 def _beginning(path: Path, kind: str) -> bytes:
@@ -42,7 +46,9 @@ def _beginning(path: Path, kind: str) -> bytes:
     except FileNotFoundError as error:
         raise Trouble(f"{path}: there is no such file", _nearby(path)) from error
     except IsADirectoryError as error:
-        raise Trouble(f"{path}: this is a folder, and a file of {kind} is needed", f"name a file, such as {path / (kind + '.jsonl')}") from error
+        raise Trouble(
+            f"{path}: this is a folder, and a file of {kind} is needed", f"name a file, such as {path / (kind + '.jsonl')}"
+        ) from error
     except PermissionError as error:
         raise Trouble(f"{path}: you may not read this file", "change its permissions") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -68,7 +74,11 @@ def _check_columns(path: Path, cells: list[str], kind: str) -> None:
     for name in NEEDED[kind]:
         if name not in columns:
             near = get_close_matches(name, columns, n=1, cutoff=0.5)
-            hint = f"is `{near[0]}` meant? the column must be called `{name}`" if near else f"the first line names the columns: {USUAL[kind]}"
+            hint = (
+                f"is `{near[0]}` meant? the column must be called `{name}`"
+                if near
+                else f"the first line names the columns: {USUAL[kind]}"
+            )
             raise Trouble(f"{path}, line 1: there is no column `{name}`", hint)
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:

@@ -34,16 +34,33 @@ def segment_list(db: str | None, as_json: bool) -> None:
         for _, state in _everyone(settings):
             counts.update(state.keys())
     names = sorted({*declared, *counts})
-    records = [{"segment": name, "label": getattr(declared.get(name), "label", None), "members": counts[name] if known else None,
-                "condition": words(declared[name].condition) if name in declared and declared[name].condition is not None else None,
-                "declared": name in declared} for name in names]
+    records = [
+        {
+            "segment": name,
+            "label": getattr(declared.get(name), "label", None),
+            "members": counts[name] if known else None,
+            "condition": words(declared[name].condition) if name in declared and declared[name].condition is not None else None,
+            "declared": name in declared,
+        }
+        for name in names
+    ]
     if as_json:
         output.json_lines(records)
     elif not records:
         output.data("this project declares no segments")
     else:
-        output.table(("segment", "members", "who is in it"), [(item["segment"], item["members"], item["condition"] or (
-            "whom actions and imports put there" if item["declared"] else "no longer declared")) for item in records], right=[1])
+        output.table(
+            ("segment", "members", "who is in it"),
+            [
+                (
+                    item["segment"],
+                    item["members"],
+                    item["condition"] or ("whom actions and imports put there" if item["declared"] else "no longer declared"),
+                )
+                for item in records
+            ],
+            right=[1],
+        )
     if not known:
         output.say("there is no database yet, so nobody is counted")
 
@@ -70,7 +87,9 @@ def segment_members(segment: str, db: str | None, limit: int | None, as_json: bo
         from difflib import get_close_matches
 
         near = get_close_matches(segment, {*seen, *_declared(settings)}, n=1)
-        raise usage(f"there is no segment `{segment}`", f"did you mean `{near[0]}`?" if near else "`camp segment list` shows them")
+        raise usage(
+            f"there is no segment `{segment}`", f"did you mean `{near[0]}`?" if near else "`camp segment list` shows them"
+        )
     if as_json:
         output.json_lines({"contact": contact, "since": since} for contact, since in found)
     elif found:

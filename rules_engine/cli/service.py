@@ -12,18 +12,22 @@ from rules_engine.cli import errors, output
 from rules_engine.cli.options import database_option
 from rules_engine.cli.settings import Settings
 
+SAME = 3  # reports of the same cause
+
 
 @click.command("run")
 @click.option("--once", is_flag=True, help="Do all that is to be done now, and end.")
-@click.option("--until", metavar="TIME", help="Play what was imported up to and including this moment, each thing at its own time, and end.")
+@click.option(
+    "--until", metavar="TIME", help="Play what was imported up to and including this moment, each thing at its own time, and end."
+)
 @click.option("--dry-dispatch", is_flag=True, help="Decide everything, hand over nothing: effects stay in the outbox.")
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
 def run_command(once: bool, until: str | None, dry_dispatch: bool, db: str | None, as_json: bool) -> int:
     """Run this project's campaigns: take in events, do what is due, hand over messages.
 
-    Without options it runs until it is told to end (Ctrl-C or SIGTERM), and finishes what it is doing. It may be killed at any moment: it
-    goes on where it was. Only one `camp run` can work on a database.
+    Without options it runs until it is told to end (Ctrl-C or SIGTERM), and finishes what it is doing. It may be killed at
+    any moment: it goes on where it was. Only one `camp run` can work on a database.
     """
     from rules_engine.cli.loading import load_project, moment, open_store
 
@@ -36,19 +40,32 @@ def run_command(once: bool, until: str | None, dry_dispatch: bool, db: str | Non
     _show(summary, settings, as_json)
     if summary.stopped and (once or until is not None):
         return errors.INTERRUPTED
-    return errors.PARTIAL if summary.set_aside or summary.effects["failed"] or summary.effects["unknown"] or summary.unknown else errors.OK
+    return (
+        errors.PARTIAL
+        if summary.set_aside or summary.effects["failed"] or summary.effects["unknown"] or summary.unknown
+        else errors.OK
+    )
 
 
 def _run(store: Any, loaded: Any, settings: Settings, until: int | None, ends: bool, dispatch: bool) -> Any:
     from rules_engine.clock import SystemClock
     from rules_engine.service import loop
 
-    options: dict[str, Any] = {"sources": loaded.sources, "settings": settings.tables(sorted(set(loaded.host.providers.values()))),
-                               "project": loaded.project.root, "dispatch": dispatch}
+    options: dict[str, Any] = {
+        "sources": loaded.sources,
+        "settings": settings.tables(sorted(set(loaded.host.providers.values()))),
+        "project": loaded.project.root,
+        "dispatch": dispatch,
+    }
     if ends:
         with output.Ticker() as ticker:
-            return loop.run_once(store, loaded.program, loaded.host, SystemClock(), until, lambda done: ticker.show(_progress(done)), **options)
-    output.say(f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} on {settings.database}; Ctrl-C ends")
+            return loop.run_once(
+                store, loaded.program, loaded.host, SystemClock(), until, lambda done: ticker.show(_progress(done)), **options
+            )
+    output.say(
+        f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
+        f"on {settings.database}; Ctrl-C ends"
+    )
     return loop.run_forever(store, loaded.program, loaded.host, SystemClock(), **options)
 
 
@@ -59,14 +76,27 @@ def _progress(done: Any) -> str:
 
 
 def _log_to_stderr() -> None:
-    """What the service reports on the way: one line each."""
+    """What the service reports on the way: one line each, on stderr."""
     import logging
+
+    repeated: Counter[tuple[str, ...]] = Counter()
+
+    def seldom(record: logging.LogRecord) -> bool:
+        """One cause can fail for ten thousand contacts: it is told three times, the outbox has all of them."""
+        reason = str(record.args[-1]) if isinstance(record.args, tuple) and record.args else ""
+        kind = (record.name, str(record.msg), reason)
+        if record.levelno >= logging.ERROR or not reason:
+            return True
+        repeated[kind] += 1
+        if repeated[kind] == SAME + 1:
+            record.msg, record.args = "and more of the same: %s", (reason,)
+        return repeated[kind] <= SAME + 1
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(seldom)
     logger = logging.getLogger("camp")
-    if not logger.handlers:
-        logger.addHandler(handler)
+    logger.handlers[:] = [handler]  # as often as the command is called in one process, each time to the stderr of that call
     logger.setLevel(logging.WARNING)
     logger.propagate = False
 
@@ -77,24 +107,40 @@ def _show(summary: Any, settings: Settings, as_json: bool) -> None:
 
     decisions = sorted(summary.decisions.items(), key=lambda item: tuple("" if part is None else str(part) for part in item[0]))
     if as_json:
-        output.json_document({
-            "at": format_utc(summary.at) if summary.at else None, "events": summary.events, "wakes": summary.wakes, "set_aside": summary.set_aside,
-            "stopped": summary.stopped, "effects": dict(summary.effects), "decisions": [
-                {"name": name, "kind": kind, "action": action, "outcome": outcome, "count": number} for (name, kind, action, outcome), number in decisions]})
+        output.json_document(
+            {
+                "at": format_utc(summary.at) if summary.at else None,
+                "events": summary.events,
+                "wakes": summary.wakes,
+                "set_aside": summary.set_aside,
+                "stopped": summary.stopped,
+                "effects": dict(summary.effects),
+                "decisions": [
+                    {"name": name, "kind": kind, "action": action, "outcome": outcome, "count": number}
+                    for (name, kind, action, outcome), number in decisions
+                ],
+            }
+        )
         return
     if decisions:
         _table(decisions)
         output.data()
     handed = ", ".join(f"{number:,} {state}" for state, number in sorted(summary.effects.items()) if number)
-    output.data(f"{output.count(summary.events, 'event')} and {output.count(summary.wakes, 'due moment')} done"
-                + (f", up to {format_utc(summary.at)}" if summary.at else "") + (f"; handed over: {handed}" if handed else ""))
+    output.data(
+        f"{output.count(summary.events, 'event')} and {output.count(summary.wakes, 'due moment')} done"
+        + (f", up to {format_utc(summary.at)}" if summary.at else "")
+        + (f"; handed over: {handed}" if handed else "")
+    )
     folder = settings.get("email.folder").value or "outbox"
     if summary.effects["accepted"] and (settings.get("email.transport").value or "folder") == "folder":
         output.data(f"messages are in {Path(settings.folder) / folder}")
     if summary.set_aside:
         output.warn(f"{output.count(summary.set_aside, 'event')} set aside; `camp status` tells which and why")
     if summary.unknown or summary.effects["unknown"]:
-        output.warn(f"{output.count(summary.unknown + summary.effects['unknown'], 'effect')} unknown; `camp outbox list --state unknown` shows them")
+        output.warn(
+            f"{output.count(summary.unknown + summary.effects['unknown'], 'effect')} unknown; "
+            "`camp outbox list --state unknown` shows them"
+        )
     if summary.effects["failed"]:
         output.warn(f"{output.count(summary.effects['failed'], 'effect')} failed; `camp outbox list --state failed` shows them")
 
@@ -110,5 +156,8 @@ def _table(decisions: list[tuple[tuple[Any, ...], int]]) -> None:
         rows.setdefault(name, Counter())[column] += number
         columns[column] = None
     order = [kind for kind in KINDS if kind in columns] + sorted(column for column in columns if column not in KINDS)
-    output.table(("campaign or rule", *order), [(name, *(row[column] or None for column in order)) for name, row in rows.items()],
-                 right=range(1, len(order) + 1))
+    output.table(
+        ("campaign or rule", *order),
+        [(name, *(row[column] or None for column in order)) for name, row in rows.items()],
+        right=range(1, len(order) + 1),
+    )

@@ -59,7 +59,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             return tomllib.load(stream)
     except tomllib.TOMLDecodeError as error:
         text = str(error)
-        raise Trouble(f"{path}: {text[:1].lower()}{text[1:]}", "settings are written in TOML: name = \"value\"") from error
+        raise Trouble(f"{path}: {text[:1].lower()}{text[1:]}", 'settings are written in TOML: name = "value"') from error
     except UnicodeDecodeError as error:
         raise Trouble(f"{path}: the file is not in UTF-8", "save it as UTF-8") from error
 
@@ -100,14 +100,15 @@ class Settings:
         return [self.get(name) for name in names]
 
     def tables(self, names: list[str]) -> dict[str, dict[str, Any]]:
-        """The table of each plugin: the user's own, over it camp.toml's, over it CAMP_NAME_KEY from the environment (for secrets)."""
+        """The table of each plugin: the user's own, over it camp.toml's, over it CAMP_NAME_KEY from the environment (for
+        secrets)."""
         found: dict[str, dict[str, Any]] = {}
         for name in names:
             table = {**_table(self.user, name), **_table(self.project, name)}
             prefix = f"CAMP_{name.upper()}_"
             for variable, text in sorted(os.environ.items()):
                 if variable.startswith(prefix) and text:
-                    key = variable[len(prefix):].lower()
+                    key = variable[len(prefix) :].lower()
                     table[key] = _like(text, table.get(key))
             found[name] = table
         return found
@@ -117,7 +118,7 @@ class Settings:
         """The database's file: a flag or a variable counts from where we are, camp.toml from where it stands."""
         setting = self.get("database")
         if not isinstance(setting.value, str) or not setting.value:
-            raise Trouble(f"{setting.source}: database must be the name of a file, such as \"camp.db\"")
+            raise Trouble(f'{setting.source}: database must be the name of a file, such as "camp.db"')
         path = Path(setting.value).expanduser()
         base = Path.cwd() if setting.source in (FLAGS["database"], "CAMP_DATABASE") else self.folder
         return path if path.is_absolute() else base / path

@@ -21,15 +21,24 @@ SHOWN_PROBLEMS = 20  # bad lines that are told one by one
 @click.option("--contacts", "contacts_file", type=click.Path(path_type=Path), help="Contacts, JSON Lines or CSV.")
 @click.option("--events", "events_file", type=click.Path(path_type=Path), help="Events, JSON Lines or CSV, in any order.")
 @click.option("--from", "start", metavar="TIME", help="Tell what happens from here on. Default: the first contact or event.")
-@click.option("--until", required=True, metavar="TIME", help="Up to and including this moment, such as 2026-06-30 or 2026-06-30T12:00:00Z.")
+@click.option(
+    "--until", required=True, metavar="TIME", help="Up to and including this moment, such as 2026-06-30 or 2026-06-30T12:00:00Z."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each thing that happens.")
 @click.option("--summary", is_flag=True, help="Totals by campaign, step and day.")
-def simulate_command(paths: tuple[Path, ...], contacts_file: Path | None, events_file: Path | None, start: str | None, until: str,
-                     as_json: bool, summary: bool) -> int:
+def simulate_command(
+    paths: tuple[Path, ...],
+    contacts_file: Path | None,
+    events_file: Path | None,
+    start: str | None,
+    until: str,
+    as_json: bool,
+    summary: bool,
+) -> int:
     """Play contacts and events through the campaigns of PATHS (default: this project).
 
-    The engine is the real one, the clock is virtual, and nothing leaves: messages count as sent at once. The same input gives the same
-    output, byte for byte. A moment without a zone is meant in the workspace's zone.
+    The engine is the real one, the clock is virtual, and nothing leaves: messages count as sent at once. The same input gives
+    the same output, byte for byte. A moment without a zone is meant in the workspace's zone.
     """
     from rules_engine.cli.loading import load_project, moment, workspace_zone
 
@@ -163,7 +172,7 @@ def _show_lines(decisions: Iterable[Any], zone: str) -> None:
         nothing = False
         words = timeline_line(decision, zone)
         moment = format_local(decision.at, zone)
-        output.data(output.clean(f"{moment}  {decision.contact}{words[len(moment):]}"))
+        output.data(output.clean(f"{moment}  {decision.contact}{words[len(moment) :]}"))
     if nothing:
         output.say("nothing happened")
 
@@ -180,7 +189,9 @@ def _totals(decisions: Iterable[Any], zone: str) -> dict[str, Any]:
         totals["campaigns"][(*ruleset, decision.kind)] += 1
         totals["days"][(local_date(decision.at, zone).isoformat(), *ruleset, decision.kind)] += 1
         if decision.kind in ("action", "skip"):
-            totals["steps"][(*ruleset, decision.step, decision.action, _text(decision.primary), decision.kind, decision.outcome)] += 1
+            totals["steps"][
+                (*ruleset, decision.step, decision.action, _text(decision.primary), decision.kind, decision.outcome)
+            ] += 1
     return {**totals, "contacts": len(contacts)}
 
 
@@ -198,8 +209,10 @@ COLUMNS = {
 def _show_summary(totals: dict[str, Any], as_json: bool, zone: str) -> None:
     """JSON: all counts. For people: days first, so that what matters most is what stays in sight."""
     if as_json:
-        parts = {part: [{**dict(zip(columns, key, strict=True)), "count": number} for key, number in _sorted(totals[part])]
-                 for part, columns in COLUMNS.items()}
+        parts = {
+            part: [{**dict(zip(columns, key, strict=True)), "count": number} for key, number in _sorted(totals[part])]
+            for part, columns in COLUMNS.items()
+        }
         output.json_document({**parts, "contacts": totals["contacts"]})
         return
     if not totals["campaigns"]:

@@ -32,8 +32,8 @@ Next:{enter}
 def init_command(directory: Path, template: str) -> None:
     """Make a project in DIRECTORY (default: here) that works at once.
 
-    It has a first campaign with tests, the texts of its messages, and a few sample contacts and events. Messages go to a folder, so
-    no account is needed. Files that are there already are never overwritten.
+    It has a first campaign with tests, the texts of its messages, and a few sample contacts and events. Messages go to a
+    folder, so no account is needed. Files that are there already are never overwritten.
     """
     source = _template(template)
     files = sorted(path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
@@ -43,8 +43,10 @@ def init_command(directory: Path, template: str) -> None:
     if directory.exists() and not directory.is_dir():
         raise refused(f"{directory} is a file, and a project is a folder", "name another folder: camp init my-campaigns")
     if taken:
-        raise refused(f"{taken[0]} is there already" + (f", and {output.count(len(taken) - 1, 'more file')}" if len(taken) > 1 else ""),
-                      "nothing was written; name a new folder: camp init my-campaigns")
+        raise refused(
+            f"{taken[0]} is there already" + (f", and {output.count(len(taken) - 1, 'more file')}" if len(taken) > 1 else ""),
+            "nothing was written; name a new folder: camp init my-campaigns",
+        )
     name = directory.resolve().name or "campaigns"
     for path, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,14 +15,19 @@ from rules_engine.cli.settings import Settings
 @click.command("test")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-k", "wanted", metavar="TEXT", help="Only tests whose name or file has this text.")
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write the results as JUnit XML to this file.")
+@click.option(
+    "--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write the results as JUnit XML to this file."
+)
 @click.option("--cov", is_flag=True, help="Show which steps no test reaches.")
 @click.option("--fail-under", type=click.FloatRange(0, 100), help="With --cov: fail below this percentage.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each test.")
-def test_command(paths: tuple[Path, ...], wanted: str | None, junit: Path | None, cov: bool, fail_under: float | None, as_json: bool) -> int:
+def test_command(
+    paths: tuple[Path, ...], wanted: str | None, junit: Path | None, cov: bool, fail_under: float | None, as_json: bool
+) -> int:
     """Run the TEST blocks of PATHS (default: this project), in virtual time.
 
-    A failure shows the line of the EXPECT, what came near, and everything that happened to the contact, in the contact's time zone.
+    A failure shows the line of the EXPECT, what came near, and everything that happened to the contact, in the contact's time
+    zone.
     """
     from rules_engine.cli.loading import load_project
     from rules_engine.testing.runner import coverage, run_tests
@@ -59,12 +64,16 @@ def _named(test: Any, wanted: str | None) -> bool:
 
 def _nothing(loaded: Any, wanted: str | None) -> int:
     if wanted is not None and loaded.model.tests:
-        raise errors.usage(f"no test has `{wanted}` in its name", f"there are {output.count(len(loaded.model.tests), 'test')}; leave -k out to run them all")
-    output.say("there is no TEST in these files; a test begins with TEST \"what should be\"")
+        raise errors.usage(
+            f"no test has `{wanted}` in its name",
+            f"there are {output.count(len(loaded.model.tests), 'test')}; leave -k out to run them all",
+        )
+    output.say('there is no TEST in these files; a test begins with TEST "what should be"')
     return errors.OK
 
 
 # ── showing ──
+
 
 def _show(results: list[Any], sources: Any) -> None:
     by_path: dict[str, list[Any]] = {}
@@ -120,16 +129,28 @@ def _excerpt(span: Any, sources: Any) -> list[str]:
     text = source.line(line)
     width = max(1, min(span.end - span.start, len(text) - column + 1))
     gutter = " " * len(str(line))
-    return [f"  {gutter}--> {path}:{line}:{column}", f"  {line} | {text}", f"  {gutter} | {' ' * (column - 1)}{click.style('^' * width, fg='red')}"]
+    return [
+        f"  {gutter}--> {path}:{line}:{column}",
+        f"  {line} | {text}",
+        f"  {gutter} | {' ' * (column - 1)}{click.style('^' * width, fg='red')}",
+    ]
 
 
 def _record(result: Any, sources: Any) -> dict[str, Any]:
     failures = []
     for failure in result.failures:
         path, line, column = place(failure.span, sources)
-        failures.append({"path": path, "line": line, "column": column, "message": failure.message, "notes": list(failure.notes),
-                         "timeline": list(failure.timeline)})
-    path, line, _ = place(result.span, sources)
+        failures.append(
+            {
+                "path": path,
+                "line": line,
+                "column": column,
+                "message": failure.message,
+                "notes": list(failure.notes),
+                "timeline": list(failure.timeline),
+            }
+        )
+    path, number, _ = place(result.span, sources)
     return {"test": result.name, "path": path, "line": line, "passed": result.passed, "failures": failures}
 
 
@@ -139,11 +160,19 @@ def _show_coverage(covered: Any, fail_under: float | None, as_json: bool) -> boo
 
     share = percent(covered)
     if as_json:
-        output.json_lines([{"coverage": share, "rulesets": [
-            {"name": item.name, "steps": len(item.steps), "missed": list(item.missed)} for item in covered]}])
+        output.json_lines(
+            [
+                {
+                    "coverage": share,
+                    "rulesets": [{"name": item.name, "steps": len(item.steps), "missed": list(item.missed)} for item in covered],
+                }
+            ]
+        )
     else:
         output.data()
-        rows = [(item.name, len(item.steps), len(item.missed), f"{percent([item]):.0f} %", ", ".join(item.missed)) for item in covered]
+        rows = [
+            (item.name, len(item.steps), len(item.missed), f"{percent([item]):.0f} %", ", ".join(item.missed)) for item in covered
+        ]
         output.table(("coverage", "steps", "missed", "reached", "steps that no test reaches"), rows, right=[1, 2, 3])
         output.data(f"\n{share:.1f} % of all steps are reached by a test")
     if fail_under is not None and share < fail_under:

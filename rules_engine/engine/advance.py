@@ -169,7 +169,7 @@ class Tick(Messages):
         elif isinstance(item, op.Loop):
             self.push_call(ruleset, self._go_on, (iid, instance, position, due, item.site.text))
         else:
-            self.push_call(ruleset, self._go_on, (iid, instance, position + 1, due, f"after {item.site.text}"))
+            self.push_call(ruleset, self._go_on, (iid, instance, position + 1, due, item.site.text))
 
     def _strand(self, iid: str, instance: dict[str, Any]) -> None:
         """The step the instance stands at is gone from the program: it leaves, and says so."""

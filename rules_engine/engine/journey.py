@@ -259,7 +259,10 @@ class Journeys(Facts):
         """Runs steps from `position` until one holds the instance. anchor: the moment (ms) that the step is due; reason: what led here."""
         ruleset = self.program.by_name[instance["c"]]
         ops = ruleset.ops
+        inside: list[tuple[int, str, tuple[tuple[str, Any], ...]]] = []  # the IFs around: where each ends, and the reason outside it
         while True:
+            while inside and position >= inside[-1][0]:
+                _, reason, because = inside.pop()
             self.count += 1
             if self.count > MAX_FIRINGS:
                 self.endless(ruleset)
@@ -279,6 +282,7 @@ class Journeys(Facts):
             elif code == op.TEST:
                 self.use(instance)
                 if item.condition.test(self):
+                    inside.append((item.otherwise, reason, because))
                     because = because + item.condition.reads(self)
                     reason = f"{reason}; {item.site.text}" if len(reason) < 400 else reason
                     position += 1

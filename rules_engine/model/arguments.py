@@ -29,7 +29,7 @@ def action(ctx: Context, node: n.Action, scope: Scope, expected: bool = False) -
     """One action of a step; `expected` where a TEST speaks of it: then nothing is changed by it and nothing need be complete."""
     record = ctx.actions.get(node.name)
     if record is None:
-        _unknown_action(ctx, node)
+        _unknown_action(ctx, node, scope)
         return
     _primary(ctx, node, record, scope, expected)
     keys = _arguments(ctx, node, record, scope)
@@ -48,7 +48,16 @@ def _example(record: Action, parameter: Parameter) -> str:
     return (parameter.help + " " if parameter.help else "") + (f"for example: {record.example}" if record.example else f"a {parameter.kind}")
 
 
-def _unknown_action(ctx: Context, node: n.Action) -> None:
+def _unknown_action(ctx: Context, node: n.Action, scope: Scope) -> None:
+    """Says it once; whatever the action would send or make counts as done, so that nothing else is missed because of it."""
+    said = _literal_text(node.primary) if node.primary is not None else None
+    if said is not None:
+        ctx.sent.add(("", said))
+    if node.primary is not None and not (isinstance(node.primary, n.Name) and "." not in node.primary.name):
+        value(ctx, node.primary, scope)
+    for _, given in node.arguments:
+        if not (isinstance(given, n.Name) and "." not in given.name and given.name not in ctx.model.constants):
+            value(ctx, given, scope)
     if names.missing_plugin(ctx, node.name, node.name_span, "action"):
         return
     family = node.name.partition(".")[0] + "."

@@ -108,7 +108,7 @@ def _finish(ctx: Context) -> list[Diagnostic]:
 def _read_segments(ctx: Context) -> None:
     """Segments that are read and not declared: those that an action adds to come to be by that."""
     for name, spans in ctx.read_segments.items():
-        if name in ctx.added:
+        if name in ctx.added or ("", name) in ctx.sent:
             continue
         for span in spans:
             ctx.report.unknown("unknown-segment", name, span, "segment", f"there is no segment `{name}`, and nothing adds to it",

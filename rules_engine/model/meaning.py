@@ -108,7 +108,70 @@ def build(files: Iterable[n.File], actions: Mapping[str, Action], events: Mappin
     for file in sorted(files, key=lambda item: item.path):
         for item in file.items:
             _declare(model, item)
+    model.rulesets = [_with_events(model, ruleset) for ruleset in model.rulesets]
+    model.named = {ruleset.name: ruleset for ruleset in model.rulesets}
     return model
+
+
+# ── events whose names look like attributes ──
+
+def _with_events(model: Model, ruleset: n.Rule | n.Campaign) -> Any:
+    """`WHEN contact.created`: the grammar can't tell an event of that name from an attribute, so it reads a condition; here it is known."""
+    triggers = _events_among(model, ruleset.triggers)
+    clauses = tuple(_exit_with_events(model, clause) for clause in ruleset.clauses)
+    steps = _steps_with_events(model, ruleset.steps)
+    if triggers is ruleset.triggers and steps is ruleset.steps and all(new is old for new, old in zip(clauses, ruleset.clauses, strict=True)):
+        return ruleset
+    return n.replace(ruleset, triggers=triggers, clauses=clauses, steps=steps)
+
+
+def _events_among(model: Model, alternatives: tuple[n.Node, ...]) -> tuple[n.Node, ...]:
+    """The same alternatives, or new ones where one names an event."""
+    for item in alternatives:
+        if type(item) is n.Condition and type(item.condition) is n.Name and item.condition.name in model.events:
+            return tuple(_as_event(model, one) for one in alternatives)
+    return alternatives
+
+
+def _as_event(model: Model, item: n.Node) -> n.Node:
+    if not (type(item) is n.Condition and type(item.condition) is n.Name and item.condition.name in model.events):
+        return item
+    place = item.condition.span
+    return n.Happening(n.Occurrence(item.condition.name, span=place, event_span=place), alias=item.alias, span=item.span)
+
+
+def _exit_with_events(model: Model, clause: n.Node) -> n.Node:
+    if type(clause) is not n.Exit:
+        return clause
+    alternatives = _events_among(model, clause.alternatives)
+    return clause if alternatives is clause.alternatives else n.replace(clause, alternatives=alternatives)
+
+
+def _steps_with_events(model: Model, steps: tuple[n.Node, ...]) -> tuple[n.Node, ...]:
+    """The same steps, or new ones where a wait among them (or inside them) is for such an event."""
+    changed = tuple(_step_with_events(model, step) if type(step) in _BLOCKS else step for step in steps)
+    return changed if any(new is not old for new, old in zip(changed, steps, strict=True)) else steps
+
+
+_BLOCKS = (n.If, n.Wait, n.Split, n.Repeat)
+
+
+def _step_with_events(model: Model, step: Any) -> Any:
+    if isinstance(step, (n.If, n.Split)):
+        branches = tuple(_inside(model, branch) for branch in step.branches)
+        return n.replace(step, branches=branches) if any(new is not old for new, old in zip(branches, step.branches, strict=True)) else step
+    step = _inside(model, step)
+    if isinstance(step, n.Wait):
+        alternatives = _events_among(model, step.alternatives)
+        otherwise = None if step.otherwise is None else _steps_with_events(model, step.otherwise)
+        if alternatives is not step.alternatives or otherwise is not step.otherwise:
+            return n.replace(step, alternatives=alternatives, otherwise=otherwise)
+    return step
+
+
+def _inside(model: Model, block: Any) -> Any:
+    steps = _steps_with_events(model, block.steps)
+    return block if steps is block.steps else n.replace(block, steps=steps)
 
 
 def attribute_name(written: str) -> str:

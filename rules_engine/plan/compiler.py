@@ -49,6 +49,10 @@ class _Ruleset:
         """A literal's value, or a function of the tick; None for None."""
         return self.parent.value(node, self.scope())
 
+    def moment(self, node: n.Literal) -> Any:
+        """A function of the tick: the moment of a date (when it begins) or of a date and time, in the tick's zone."""
+        return lambda tick: calendar.parse_datetime(node.value, tick.zone())
+
     # ── the whole ──
 
     def compile(self) -> Ruleset:
@@ -95,9 +99,9 @@ class _Ruleset:
             elif isinstance(clause, n.Audience):
                 result.audience = self.condition(clause.condition)
             elif isinstance(clause, n.Starts):
-                result.starts = self.value(clause.moment)
+                result.starts = self.moment(clause.moment)
             elif isinstance(clause, n.Until):
-                result.until = self.value(clause.moment)
+                result.until = self.moment(clause.moment)
             elif isinstance(clause, n.Mode):
                 result.mode = clause.mode
             elif isinstance(clause, n.Reentry):

@@ -17,7 +17,7 @@ _PLACEHOLDERS = {"NAME": "x_", "NUMBER": "1", "STRING": '"x"', "UNIT": "days", "
                  "DATE": "2026-01-01", "DATETIME": "2026-01-01 09:00", "PERCENT": "1%", "DURATION": "1d", "COMPARE": ">", "EQ": "=",
                  "TIMES": "TIMES", "_COMMA": ",", "_COLON": ":", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{",
                  "RBRACE": "}", "PLUS": "+", "MINUS": "-", "STAR": "*", "SLASH": "/", "_NL": "\n", "AT_LEAST": "AT LEAST", "AT_MOST": "AT MOST"}
-_UNSURE = JOINING | {"NAME"}   # `least` and `most` are names but for the AT before them
+_UNSURE = JOINING | {"NAME", "AT"}   # AT and LEAST are another terminal together
 _VALUES = frozenset({"NAME", "NUMBER", "STRING", "UNIT", "TIME", "KEY", "WEEKDAY", "DATE", "DATETIME", "PERCENT", "DURATION"})
 _SIGNS = frozenset({"_COMMA", "_COLON", "LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "EQ"})
 _CLOSER = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}
@@ -166,7 +166,7 @@ def _habits(token: Raw, after: Raw | None, away: float) -> Iterator[Candidate]:
         return
     other = words.SYNONYMS.get(word.lower())
     if other is not None and other != word.upper():
-        yield Candidate((1.7 if kinds[0] != "NAME" else 0.8) + away, start, end, other, "foreign-spelling", start, end,
+        yield Candidate((1.7 if kinds[0] != "NAME" else 0.8 if other else 1.4) + away, start, end, other, "foreign-spelling", start, end,
                         f"`{word}` is not a Camp word", f"write `{other}`" if other else "leave it out", other)
     if kinds[0] == "IS":
         yield Candidate(1.3 + away, start, end, "=", "foreign-spelling", start, end, "IS only tests whether something is SET",

@@ -25,7 +25,7 @@ from rules_engine.syntax import nodes as n
 from rules_engine.testing.simulator import Cause, World
 
 LOOK_AHEAD = 400 * DAY  # how far a failed expectation looks for what came too late to count
-MAX_LINES = 60          # of a timeline in a report; a longer one is cut in the middle
+MAX_LINES = 60  # of a timeline in a report; a longer one is cut in the middle
 
 JOURNEY_KINDS = {"enters": "enter", "leaves": "exit", "completes": "complete"}
 
@@ -146,10 +146,17 @@ class _Run:
         self._known(statement.contact)
         self.events += 1
         subject = self._value(statement.subject, statement.contact) if statement.subject is not None else None
-        record = {"id": f"{self.test.name} #{self.events}", "event": statement.event, "contact": statement.contact,
-                  "at": format_utc(self.now), "subject": subject,
-                  "data": {name: self._typed(value, field_type(self.model, name, (statement.event,)), statement.contact)
-                           for name, value in statement.values}}
+        record = {
+            "id": f"{self.test.name} #{self.events}",
+            "event": statement.event,
+            "contact": statement.contact,
+            "at": format_utc(self.now),
+            "subject": subject,
+            "data": {
+                name: self._typed(value, field_type(self.model, name, (statement.event,)), statement.contact)
+                for name, value in statement.values
+            },
+        }
         try:
             event = read_event(self.model, record, self.zone)
         except ValueError as error:
@@ -172,7 +179,13 @@ class _Run:
         self.log += self.world.run(self.now)  # what it caused for other contacts
 
     def _set_aside(self, cause: Cause, reason: str) -> None:
-        name = f"the event {cause.name}" if isinstance(cause, Event) else "a change of the contact" if isinstance(cause, ContactChange) else "a timer"
+        name = (
+            f"the event {cause.name}"
+            if isinstance(cause, Event)
+            else "a change of the contact"
+            if isinstance(cause, ContactChange)
+            else "a timer"
+        )
         self._fail(self.statement.span, f"{name} was set aside: {reason}", contact=cause.contact)
 
     def _known(self, contact: str) -> None:
@@ -228,7 +241,9 @@ class _Run:
                 return
         zone = self._zone_of(expect.contact)
         when = f" at {format_local(moment, zone)}" if moment is not None else f" by {format_local(self.now, zone)}"
-        self._fail(expect.span, f"{expect.contact} should have got {self._written(expect)}{when}", self._near(expect), expect.contact)
+        self._fail(
+            expect.span, f"{expect.contact} should have got {self._written(expect)}{when}", self._near(expect), expect.contact
+        )
 
     def not_gets(self, expect: n.Expect) -> None:
         assert expect.contact is not None
@@ -236,8 +251,12 @@ class _Run:
         for _, decision in self._free(expect.contact, "action"):
             if not self._differences(expect, decision):
                 at = format_local(decision.at, self._zone_of(expect.contact))
-                self._fail(expect.span, f"{expect.contact} should not have got {self._written(expect)}, and got it at {at}",
-                           (_because(decision),), expect.contact)
+                self._fail(
+                    expect.span,
+                    f"{expect.contact} should not have got {self._written(expect)}, and got it at {at}",
+                    (_because(decision),),
+                    expect.contact,
+                )
                 return
 
     def misses(self, expect: n.Expect) -> None:
@@ -259,13 +278,20 @@ class _Run:
         assert expect.contact is not None and expect.target is not None
         self._known(expect.contact)
         if any(ruleset.name == expect.target and ruleset.is_campaign for ruleset in self.program.rulesets):
-            self._decided(expect, JOURNEY_KINDS[expect.kind], {"enters": "entered", "leaves": "left", "completes": "completed"}[expect.kind])
+            self._decided(
+                expect, JOURNEY_KINDS[expect.kind], {"enters": "entered", "leaves": "left", "completes": "completed"}[expect.kind]
+            )
             return
         inside = expect.target in members(self.world.states[expect.contact])
         if inside != (expect.kind == "enters"):
             state = "is in it" if inside else "is not in it"
-            self._fail(expect.span, f"{expect.contact} should have {'entered' if expect.kind == 'enters' else 'left'} the segment "
-                       f"{expect.target}, and {state}", (), expect.contact)
+            self._fail(
+                expect.span,
+                f"{expect.contact} should have {'entered' if expect.kind == 'enters' else 'left'} the segment "
+                f"{expect.target}, and {state}",
+                (),
+                expect.contact,
+            )
 
     def goal(self, expect: n.Expect) -> None:
         assert expect.contact is not None
@@ -291,18 +317,29 @@ class _Run:
         extra = [decision for position, decision in self._free(None, "action") if position >= first]
         if not extra:
             return
-        notes = [f"{decision.contact} got {_action(decision)} at {format_local(decision.at, self._zone_of(decision.contact))}"
-                 for decision in extra[:5]]
+        notes = [
+            f"{decision.contact} got {_action(decision)} at {format_local(decision.at, self._zone_of(decision.contact))}"
+            for decision in extra[:5]
+        ]
         more = f" and {len(extra) - 5} more" if len(extra) > 5 else ""
         since = "" if expect.rest else " since the AT before"
-        self._fail(expect.span, f"nothing {'else ' if expect.rest else ''}should have happened{since}, and this did: {notes[0]}{more}",
-                   notes[1:], extra[0].contact)
+        self._fail(
+            expect.span,
+            f"nothing {'else ' if expect.rest else ''}should have happened{since}, and this did: {notes[0]}{more}",
+            notes[1:],
+            extra[0].contact,
+        )
 
     def where(self, expect: n.Expect) -> None:
         assert expect.contact is not None and expect.condition is not None
         self._known(expect.contact)
         if self._evaluate(expect.condition, expect.contact) is not True:
-            self._fail(expect.span, f"this does not hold for {expect.contact}", self._values_read(expect.condition, expect.contact), expect.contact)
+            self._fail(
+                expect.span,
+                f"this does not hold for {expect.contact}",
+                self._values_read(expect.condition, expect.contact),
+                expect.contact,
+            )
 
     # ── comparing ──
 
@@ -342,7 +379,11 @@ class _Run:
         assert expect.contact is not None and expect.action is not None
         zone, notes = self._zone_of(expect.contact), []
         for position, decision in enumerate(self.log):
-            if decision.contact != expect.contact or decision.action != expect.action.name or decision.kind not in ("action", "skip", "wait"):
+            if (
+                decision.contact != expect.contact
+                or decision.action != expect.action.name
+                or decision.kind not in ("action", "skip", "wait")
+            ):
                 continue
             differences = self._differences(expect, decision)
             at = format_local(decision.at, zone)
@@ -412,12 +453,22 @@ class _Run:
         return tuple(lines)
 
 
-_EXPECT = {"gets": _Run.gets, "not_gets": _Run.not_gets, "misses": _Run.misses, "enters": _Run.journey, "leaves": _Run.journey,
-           "completes": _Run.journey, "goal": _Run.goal, "nothing": _Run.nothing, "where": _Run.where}
+_EXPECT = {
+    "gets": _Run.gets,
+    "not_gets": _Run.not_gets,
+    "misses": _Run.misses,
+    "enters": _Run.journey,
+    "leaves": _Run.journey,
+    "completes": _Run.journey,
+    "goal": _Run.goal,
+    "nothing": _Run.nothing,
+    "where": _Run.where,
+}
 
 
 def timeline_line(decision: Decision, zone: str) -> str:
-    """One decision as people read it: `Mon 2026-03-02 10:00 CET  abandoned_cart [A]  sent email.send "cart_reminder" (AFTER 1 hour)`."""
+    """One decision as people read it: `Mon 2026-03-02 10:00 CET  abandoned_cart [A]  sent email.send "cart_reminder" (AFTER 1
+    hour)`."""
     key = f" [{decision.key}]" if decision.key else ""
     reason = f" ({decision.reason})" if decision.reason else ""
     return f"{format_local(decision.at, zone)}  {decision.campaign or decision.rule}{key}  {what_happened(decision)}{reason}"
@@ -473,7 +524,8 @@ def _duration(model: Any, node: n.Node) -> Any:
     return to_duration(node)
 
 
-# ── coverage ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── coverage ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:

@@ -1,7 +1,8 @@
-"""The real engine over contacts in memory, under a clock that jumps from one thing to the next. Nothing leaves, nothing is random.
+"""The real engine over contacts in memory, under a clock that jumps from one thing to the next. Nothing leaves, nothing is
+random.
 
-`World` is the engine's surroundings for tests and simulations: states by contact, a heap of what is to come. `simulate` plays given
-contacts and events through it. The store's pump does the same with a database; what a rule means is decided by neither.
+`World` is the engine's surroundings for tests and simulations: states by contact, a heap of what is to come. `simulate` plays
+given contacts and events through it. The store's pump does the same with a database; what a rule means is decided by neither.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ Cause = Event | ContactChange | Wake
 class World:
     """Contacts and their futures.
 
-    program: a compiled program. on_set_aside: told of each event that the engine refused, with the reason; everything else goes on.
-    `states` holds each contact's state, `effects` what would have left. Pure but for what it keeps: the same calls give the same answers.
+    program: a compiled program. on_set_aside: told of each event that the engine refused, with the reason; everything else
+    goes on. `states` holds each contact's state, `effects` what would have left. Pure but for what it keeps: the same calls
+    give the same answers.
     """
 
     def __init__(self, program: Any, on_set_aside: Callable[[Cause, str], None] | None = None) -> None:
@@ -42,8 +44,8 @@ class World:
         self.repeats = 0
 
     def put(self, cause: Event | ContactChange, at: int | None = None) -> None:
-        """Plans a fact for `at` (default: its own time). The order of calls is the order of facts at one moment. An event whose id
-        was seen before is counted in `repeats` and left out (promise P2)."""
+        """Plans a fact for `at` (default: its own time). The order of calls is the order of facts at one moment. An event
+        whose id was seen before is counted in `repeats` and left out (promise P2)."""
         if isinstance(cause, Event):
             if cause.id in self._seen:
                 self.repeats += 1
@@ -77,8 +79,8 @@ class World:
         yield from _ordered(batch)
 
     def act(self, cause: Cause, now: int, quietly: bool = False) -> list[Decision]:
-        """One cause, at once. What the contact had due before `now` happens first (the engine sees to that). quietly: it tells how
-        things already are, so that nothing starts because of it."""
+        """One cause, at once. What the contact had due before `now` happens first (the engine sees to that). quietly: it
+        tells how things already are, so that nothing starts because of it."""
         contact = cause.contact
         state = self.states.get(contact)
         if state is None:
@@ -121,17 +123,24 @@ class World:
 
 
 def _ordered(batch: list[Decision]) -> list[Decision]:
-    """Decisions of one moment by (at, contact), in the order in which they were made. Only an event for another contact, which takes
-    effect in the same moment, can have mixed them up."""
+    """Decisions of one moment by (at, contact), in the order in which they were made. Only an event for another contact,
+    which takes effect in the same moment, can have mixed them up."""
     return sorted(batch, key=lambda decision: (decision.at, decision.contact))
 
 
-def simulate(program: Any, contacts: Iterable[ContactChange], events: Iterable[Event], start: int | None, until: int,
-             on_set_aside: Callable[[Cause, str], None] | None = None) -> Iterator[Decision]:
+def simulate(
+    program: Any,
+    contacts: Iterable[ContactChange],
+    events: Iterable[Event],
+    start: int | None,
+    until: int,
+    on_set_aside: Callable[[Cause, str], None] | None = None,
+) -> Iterator[Decision]:
     """What happens from `start` to `until` (included), in the order of (at, contact, sequence); the same bytes each time.
 
-    Contacts come first at a moment, then events in the order given. What lies before `start` has happened: it plays through without
-    being told, so that the answer is a part of the whole story and never another story. start None: from the first fact.
+    Contacts come first at a moment, then events in the order given. What lies before `start` has happened: it plays through
+    without being told, so that the answer is a part of the whole story and never another story. start None: from the first
+    fact.
     """
     world = World(program, on_set_aside)
     for contact in contacts:

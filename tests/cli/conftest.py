@@ -43,8 +43,15 @@ class Camp:
         return Answer(result.exit_code, result.stdout, result.stderr)
 
     def process(self, *arguments: str, env: dict[str, str] | None = None, **options: object) -> Answer:
-        done = subprocess.run([sys.executable, "-m", "rules_engine", *map(str, arguments)], cwd=self.folder, capture_output=True, text=True,
-                              timeout=120, env={**os.environ, **(env or {})}, **options)  # type: ignore[call-overload]
+        done = subprocess.run(
+            [sys.executable, "-m", "rules_engine", *map(str, arguments)],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, **(env or {})},
+            **options,
+        )  # type: ignore[call-overload]
         return Answer(done.returncode, done.stdout, done.stderr)
 
 

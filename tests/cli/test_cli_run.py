@@ -28,6 +28,7 @@ def lines(answer) -> list[dict]:
 
 # ── import ──
 
+
 def test_import_says_what_became_of_the_file_and_is_safe_to_repeat(shop):
     answer = shop("event", "import", "samples/events.jsonl")
     assert (answer.code, answer.out) == (0, "3 events accepted\n")
@@ -47,7 +48,9 @@ def test_import_keeps_bad_lines_aside_with_reasons(shop):
 
 
 def test_import_without_ids_says_so(shop):
-    (shop.folder / "e.jsonl").write_text('{"event": "order.placed", "contact": "ana", "at": "2026-03-03T00:00:00Z", "data": {"total": 3}}\n')
+    (shop.folder / "e.jsonl").write_text(
+        '{"event": "order.placed", "contact": "ana", "at": "2026-03-03T00:00:00Z", "data": {"total": 3}}\n'
+    )
     answer = shop("event", "import", "e.jsonl")
     assert answer.code == 0
     assert "1 event without an id" in answer.err
@@ -61,8 +64,16 @@ def test_import_dry_run_changes_nothing(shop):
 
 def test_import_as_json(shop):
     found = json.loads(shop("contact", "import", "samples/contacts.jsonl", "--json").out)
-    assert found == {"file": "samples/contacts.jsonl", "lines": 3, "accepted": 3, "known": 0, "conflicts": 0, "rejected": 0, "without_id": 0,
-                     "rejected_file": None}
+    assert found == {
+        "file": "samples/contacts.jsonl",
+        "lines": 3,
+        "accepted": 3,
+        "known": 0,
+        "conflicts": 0,
+        "rejected": 0,
+        "without_id": 0,
+        "rejected_file": None,
+    }
 
 
 def test_import_of_a_file_that_is_not_there(shop):
@@ -93,26 +104,56 @@ def test_import_into_another_programs_database(shop):
 
 # ── single facts ──
 
+
 def test_send_and_set(shop):
-    answer = shop("contact", "set", "dan", "email=dan@example.com", "consent.email=yes", "timezone=Europe/Berlin", "--at", "2026-03-02 10:00")
+    answer = shop(
+        "contact",
+        "set",
+        "dan",
+        "email=dan@example.com",
+        "consent.email=yes",
+        "timezone=Europe/Berlin",
+        "--at",
+        "2026-03-02 10:00",
+    )
     assert answer.code == 0, answer
-    assert shop("event", "send", "order.placed", "--contact", "dan", "order_id=A", "total=12", "--at", "2026-03-02 11:00", "--id", "x1").code == 0
-    again = shop("event", "send", "order.placed", "--contact", "dan", "order_id=A", "total=12", "--at", "2026-03-02 11:00", "--id", "x1")
+    assert (
+        shop(
+            "event",
+            "send",
+            "order.placed",
+            "--contact",
+            "dan",
+            "order_id=A",
+            "total=12",
+            "--at",
+            "2026-03-02 11:00",
+            "--id",
+            "x1",
+        ).code
+        == 0
+    )
+    again = shop(
+        "event", "send", "order.placed", "--contact", "dan", "order_id=A", "total=12", "--at", "2026-03-02 11:00", "--id", "x1"
+    )
     assert "an event with this id is known: nothing changes" in again.err
     assert shop("run", "--until", "2026-04-01").code == 0
     kinds = [item["kind"] for item in lines(shop("why", "dan", "--json"))]
     assert kinds == ["enter", "action", "wait", "goal", "skip", "complete"]
 
 
-@pytest.mark.parametrize("arguments, code, words", [
-    (("event", "send", "order.plced", "--contact", "ana"), 2, 'no event is called "order.plced"; did you mean order.placed?'),
-    (("event", "send", "order.placed", "--contact", "ana", "total=lots"), 2, 'total: a number is expected, not "lots"'),
-    (("event", "send", "order.placed", "--contact", "ana", "total"), 2, "`total` is no NAME=VALUE"),
-    (("event", "send", "order.placed"), 2, "missing option '--contact'"),
-    (("event", "send", "order.placed", "--contact", "ana", "--at", "soon"), 2, '--at: "soon" is no date and time'),
-    (("contact", "set", "ana", "emial=x"), 2, 'no attribute is called "emial"; did you mean email?'),
-    (("contact", "set", "ana", "timezone=Prague"), 2, "did you mean Europe/Prague?"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, words",
+    [
+        (("event", "send", "order.plced", "--contact", "ana"), 2, 'no event is called "order.plced"; did you mean order.placed?'),
+        (("event", "send", "order.placed", "--contact", "ana", "total=lots"), 2, 'total: a number is expected, not "lots"'),
+        (("event", "send", "order.placed", "--contact", "ana", "total"), 2, "`total` is no NAME=VALUE"),
+        (("event", "send", "order.placed"), 2, "missing option '--contact'"),
+        (("event", "send", "order.placed", "--contact", "ana", "--at", "soon"), 2, '--at: "soon" is no date and time'),
+        (("contact", "set", "ana", "emial=x"), 2, 'no attribute is called "emial"; did you mean email?'),
+        (("contact", "set", "ana", "timezone=Prague"), 2, "did you mean Europe/Prague?"),
+    ],
+)
 def test_single_facts_that_cannot_be(shop, arguments, code, words):
     answer = shop(*arguments)
     assert answer.code == code
@@ -127,6 +168,7 @@ def test_single_facts_dry_run(shop):
 
 
 # ── run ──
+
 
 def test_run_until_plays_what_was_imported(shop):
     shop("contact", "import", "samples/contacts.jsonl")
@@ -147,8 +189,19 @@ def test_run_again_does_nothing_twice(ran):
 
 
 def test_run_tells_the_same_as_simulate(ran):
-    played = [json.loads(line) for line in ran("simulate", "--contacts", "samples/contacts.jsonl", "--events", "samples/events.jsonl", "--until",
-                                               "2026-04-01", "--json").out.splitlines()]
+    played = [
+        json.loads(line)
+        for line in ran(
+            "simulate",
+            "--contacts",
+            "samples/contacts.jsonl",
+            "--events",
+            "samples/events.jsonl",
+            "--until",
+            "2026-04-01",
+            "--json",
+        ).out.splitlines()
+    ]
     for contact in ("ana", "bo", "chen"):
         kept = [{key: item[key] for key in played[0]} for item in lines(ran("why", contact, "--json"))]
         assert kept == [item for item in played if item["contact"] == contact]
@@ -172,8 +225,13 @@ def test_run_refuses_campaigns_with_errors(shop):
 
 
 def _service(shop, *arguments: str) -> subprocess.Popen:
-    service = subprocess.Popen([sys.executable, "-m", "rules_engine", "run", *arguments], cwd=shop.folder, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    service = subprocess.Popen(
+        [sys.executable, "-m", "rules_engine", "run", *arguments],
+        cwd=shop.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert service.stderr is not None
     assert "running 1 campaign and rule" in service.stderr.readline()
     return service
@@ -200,6 +258,7 @@ def test_the_service_ends_on_sigterm_and_a_second_one_is_refused(shop):
 
 # ── look ──
 
+
 def test_status(ran):
     answer = ran("status")
     assert answer.code == 0
@@ -214,11 +273,20 @@ def test_why_shows_rule_place_and_facts(ran):
     assert answer.code == 0
     assert "Mon 2026-03-02 09:00 CET  campaign welcome: entered\n" in answer.out
     assert "    read DID order.placed SINCE START = no\n" in answer.out
-    number = next(number for number, line in enumerate((ran.folder / "campaigns" / "welcome.camp").read_text().splitlines(), 1)
-                  if 'THEN email.send "first_order"' in line)
+    number = next(
+        number
+        for number, line in enumerate((ran.folder / "campaigns" / "welcome.camp").read_text().splitlines(), 1)
+        if 'THEN email.send "first_order"' in line
+    )
     assert f"written in campaigns/welcome.camp, line {number}\n" in answer.out
+    assert "    outbox: accepted, written to " in answer.out
     record = lines(ran("why", "ana", "--json"))[3]
-    assert (record["file"], record["line"], record["because"]) == ("campaigns/welcome.camp", number, {"DID order.placed SINCE START": False})
+    assert record["effect"]["state"] == "accepted"
+    assert (record["file"], record["line"], record["because"]) == (
+        "campaigns/welcome.camp",
+        number,
+        {"DID order.placed SINCE START": False},
+    )
 
 
 def test_why_not(ran):
@@ -226,7 +294,10 @@ def test_why_not(ran):
     assert answer.code == 0
     assert "because NOT DID order.placed SINCE START is false" in answer.out
     assert "so `first_order`, which stands behind it, did not happen\n" in answer.out
-    assert "welcome has not started for chen: it starts when contact ENTERS newsletter\n" in ran("why", "chen", "--not", "first_order").out
+    assert (
+        "welcome has not started for chen: it starts when contact ENTERS newsletter\n"
+        in ran("why", "chen", "--not", "first_order").out
+    )
     assert "so `first_order` did happen\n" in ran("why", "ana", "--not", "first_order").out
     assert 'did you mean `email.send "welcome"`?' in ran("why", "ana", "--not", "welcom").out
 
@@ -271,15 +342,29 @@ def test_timeline_shows_past_and_next(shop):
 def test_contacts(ran):
     assert [item["id"] for item in lines(ran("contact", "list", "--json"))] == ["ana", "bo", "chen"]
     record = json.loads(ran("contact", "show", "ana", "--json").out)
-    assert record == {"id": "ana", "consent.email": True, "created_at": "2026-03-02T08:00:00Z", "email": "ana@example.com", "first_name": "Ana",
-                      "timezone": "Europe/Berlin", "segments": ["newsletter"], "next_due": None}
+    assert record == {
+        "id": "ana",
+        "consent.email": True,
+        "created_at": "2026-03-02T08:00:00Z",
+        "email": "ana@example.com",
+        "first_name": "Ana",
+        "timezone": "Europe/Berlin",
+        "segments": ["newsletter"],
+        "next_due": None,
+    }
     assert "1 of 3 contacts" in ran("contact", "list", "--limit", "1").err
 
 
 def test_segments(ran):
-    assert lines(ran("segment", "list", "--json")) == [{
-        "segment": "newsletter", "label": "Wants our letters", "members": 2,
-        "condition": "contact.consent.email = yes AND contact.email IS SET", "declared": True}]
+    assert lines(ran("segment", "list", "--json")) == [
+        {
+            "segment": "newsletter",
+            "label": "Wants our letters",
+            "members": 2,
+            "condition": "contact.consent.email = yes AND contact.email IS SET",
+            "declared": True,
+        }
+    ]
     assert [item["contact"] for item in lines(ran("segment", "members", "newsletter", "--json"))] == ["ana", "bo"]
     answer = ran("segment", "members", "newsleter")
     assert answer.code == 2
@@ -301,6 +386,7 @@ def test_no_project_at_all(empty):
 
 
 # ── outbox ──
+
 
 @pytest.fixture
 def held(shop):
@@ -355,6 +441,7 @@ def test_a_killed_hand_over_is_shown_as_unknown_and_can_be_resolved(held):
 
 # ── database ──
 
+
 def test_database_commands(ran):
     found = json.loads(ran("db", "status", "--json").out)
     assert (found["contacts"], found["decisions"], found["events"]["done"], found["effects"]) == (3, 12, 6, {"accepted": 3})
@@ -381,6 +468,7 @@ def test_a_read_only_folder(shop):
 
 
 # ── plugins ──
+
 
 def test_plugins(empty):
     records = lines(empty("plugin", "list", "--json"))

@@ -11,17 +11,41 @@ from pathlib import Path
 import pytest
 from rules_engine.cli.main import COMMANDS
 
-HEAVY = ("lark", "peewee", "jinja2", "orjson", "pluggy", "schedule", "sqlite3", "rules_engine.engine", "rules_engine.syntax", "rules_engine.model",
-         "rules_engine.plan", "rules_engine.store", "rules_engine.service", "rules_engine.host", "asyncio", "difflib", "zoneinfo")
+HEAVY = (
+    "lark",
+    "peewee",
+    "jinja2",
+    "orjson",
+    "pluggy",
+    "schedule",
+    "sqlite3",
+    "rules_engine.engine",
+    "rules_engine.syntax",
+    "rules_engine.model",
+    "rules_engine.plan",
+    "rules_engine.store",
+    "rules_engine.service",
+    "rules_engine.host",
+    "asyncio",
+    "difflib",
+    "zoneinfo",
+)
 
 
 def _imported(code: str, folder: Path) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", f"{code}\nimport sys; print('\\n'.join(sys.modules))"], cwd=folder, capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print('\\n'.join(sys.modules))"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return set(done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("command", ["--help", "", "check --help", "outbox --help", "outbox list --help", "run --help", "simulate --help"])
+@pytest.mark.parametrize(
+    "command", ["--help", "", "check --help", "outbox --help", "outbox list --help", "run --help", "simulate --help"]
+)
 def test_help_loads_nothing_heavy(empty, command):
     code = f"import sys\ntry:\n    from rules_engine.cli.main import cli; cli.main({command.split()!r})\nexcept SystemExit: pass"
     loaded = _imported(code, empty.folder)
@@ -29,8 +53,13 @@ def test_help_loads_nothing_heavy(empty, command):
 
 
 def test_help_of_the_whole_loads_no_command(empty):
-    loaded = _imported("try:\n    from rules_engine.cli.main import cli; cli.main(['--help'])\nexcept SystemExit: pass", empty.folder)
-    assert {name for name in loaded if name.startswith("rules_engine.cli.")} <= {"rules_engine.cli.main", "rules_engine.cli.errors"}
+    loaded = _imported(
+        "try:\n    from rules_engine.cli.main import cli; cli.main(['--help'])\nexcept SystemExit: pass", empty.folder
+    )
+    assert {name for name in loaded if name.startswith("rules_engine.cli.")} <= {
+        "rules_engine.cli.main",
+        "rules_engine.cli.errors",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -52,12 +81,15 @@ def test_version(empty):
     assert answer.out.startswith("camp ")
 
 
-@pytest.mark.parametrize("wrong, meant", [("chek", "`check`"), ("SIMULATE", "`simulate`"), ("Test", "`test`"), ("tset", "`test`")])
+@pytest.mark.parametrize(
+    "wrong, meant", [("chek", "`check`"), ("SIMULATE", "`simulate`"), ("Test", "`test`"), ("tset", "`test`")]
+)
 def test_a_misspelt_command_is_suggested(empty, wrong, meant):
     answer = empty(wrong)
     assert answer.code == 2
-    assert answer.err == (f"error: there is no command `camp {wrong}`; did you mean {meant}?\n"
-                          "  help: `camp --help` shows how it is written\n")
+    assert answer.err == (
+        f"error: there is no command `camp {wrong}`; did you mean {meant}?\n  help: `camp --help` shows how it is written\n"
+    )
     assert answer.out == ""
 
 
@@ -82,6 +114,7 @@ def test_a_missing_argument_is_told(empty):
 
 # ── init ──
 
+
 def test_init_makes_a_project_and_tells_what_is_next(empty):
     answer = empty("init", "shop")
     assert (answer.code, answer.err) == (0, "")
@@ -90,7 +123,14 @@ def test_init_makes_a_project_and_tells_what_is_next(empty):
     folder = empty.folder / "shop"
     assert tomllib.loads((folder / "camp.toml").read_text())["name"] == "shop"
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert {"camp.toml", "campaigns/welcome.camp", "templates/welcome.txt", "samples/contacts.jsonl", "samples/events.jsonl", ".gitignore"} <= names
+    assert {
+        "camp.toml",
+        "campaigns/welcome.camp",
+        "templates/welcome.txt",
+        "samples/contacts.jsonl",
+        "samples/events.jsonl",
+        ".gitignore",
+    } <= names
 
 
 def test_init_overwrites_nothing(shop):
@@ -131,6 +171,7 @@ def test_init_with_an_unknown_template(empty):
 
 
 # ── settings ──
+
 
 def _settings(camp, *arguments, env=None):
     answer = camp("config", "show", "--json", *arguments, env=env)
@@ -189,6 +230,7 @@ def test_completion_knows_the_commands(empty):
 
 
 # ── endings ──
+
 
 def test_an_internal_error_is_short_and_70(empty, monkeypatch):
     monkeypatch.setattr("rules_engine.cli.settings.Settings.all", lambda self: 1 / 0)

@@ -20,6 +20,7 @@ def edit(camp, before: str, after: str, file: str = WELCOME) -> None:
 
 # ── check ──
 
+
 def test_check_of_the_first_project_is_clean(shop):
     answer = shop("check")
     assert (answer.code, answer.out) == (0, "")
@@ -38,7 +39,7 @@ def test_check_reports_an_error_with_its_place(shop):
 
 @pytest.mark.parametrize("form", ["human", "short", "json", "github", "sarif"])
 def test_check_has_five_formats(shop, form):
-    edit(shop, "email.send \"welcome\"", "emial.send \"welcome\"")
+    edit(shop, 'email.send "welcome"', 'emial.send "welcome"')
     answer = shop("check", "--format", form)
     assert answer.code == 1
     assert "emial" in answer.out
@@ -67,6 +68,7 @@ def test_check_strict_counts_warnings(shop):
 
 
 # ── fmt ──
+
 
 def test_fmt_of_the_first_project_changes_nothing(shop):
     answer = shop("fmt", "--check")
@@ -97,7 +99,7 @@ def test_fmt_leaves_a_broken_file_alone(shop):
 
 
 def test_fmt_reads_stdin(shop):
-    answer = shop("fmt", "-", stdin='segment vip   is contact.points>=3\n')
+    answer = shop("fmt", "-", stdin="segment vip   is contact.points>=3\n")
     assert (answer.code, answer.out) == (0, "SEGMENT vip IS contact.points >= 3\n")
 
 
@@ -108,6 +110,7 @@ def test_fmt_where_there_is_nothing(empty):
 
 
 # ── rule ──
+
 
 def test_rule_lists_and_shows_pages(empty):
     listed = [json.loads(line) for line in empty("rule", "--json").out.splitlines()]
@@ -126,6 +129,7 @@ def test_rule_suggests(empty):
 
 # ── test ──
 
+
 def test_the_first_projects_tests_pass(shop):
     answer = shop("test")
     assert answer.code == 0
@@ -134,7 +138,8 @@ def test_the_first_projects_tests_pass(shop):
         "  ok     a newcomer is welcomed, and reminded after three days\n"
         "  ok     a buyer is not reminded\n"
         "  ok     who leaves the newsletter hears no more\n"
-        "\n3 tests passed\n")
+        "\n3 tests passed\n"
+    )
 
 
 def test_a_failing_test_shows_expected_and_actual(shop):
@@ -147,7 +152,7 @@ def test_a_failing_test_shows_expected_and_actual(shop):
     assert "^^^" in answer.out
     assert 'expected: ana should have got email.send "first_order", code: "HELLO10" at Thu 2026-03-05 10:00 CET\n' in answer.out
     assert "but: it came at Fri 2026-03-06 10:00 CET\n" in answer.out
-    assert "Fri 2026-03-06 10:00 CET  welcome  sent email.send \"first_order\" (" in answer.out
+    assert 'Fri 2026-03-06 10:00 CET  welcome  sent email.send "first_order" (' in answer.out
     assert answer.out.endswith("2 tests passed, 1 failed\n")
 
 
@@ -159,13 +164,15 @@ def test_tests_can_be_chosen(shop):
 
 
 def test_test_of_one_file_runs_only_its_tests(shop):
-    (shop.folder / "campaigns" / "more.camp").write_text('TEST "more"\n  GIVEN contact ana\n  AT 2026-03-02 10:00\n    EXPECT NOTHING\nEND\n')
+    (shop.folder / "campaigns" / "more.camp").write_text(
+        'TEST "more"\n  GIVEN contact ana\n  AT 2026-03-02 10:00\n    EXPECT NOTHING\nEND\n'
+    )
     assert "4 tests passed" in shop("test").out
     assert "1 test passed" in shop("test", "campaigns/more.camp").out
 
 
 def test_test_as_json(shop):
-    edit(shop, "EXPECT ana REACHES GOAL OF welcome", "EXPECT ana NOT GETS email.send \"first_order\"")
+    edit(shop, "EXPECT ana REACHES GOAL OF welcome", 'EXPECT ana NOT GETS email.send "first_order"')
     records = [json.loads(line) for line in shop("test", "--json").out.splitlines()]
     assert [record["passed"] for record in records] == [True, True, True]
     assert set(records[0]) == {"test", "path", "line", "passed", "failures"}
@@ -191,7 +198,7 @@ def test_coverage(shop):
 
 
 def test_errors_stop_tests_with_a_report(shop):
-    edit(shop, "email.send \"welcome\"", "emial.send \"welcome\"")
+    edit(shop, 'email.send "welcome"', 'emial.send "welcome"')
     answer = shop("test")
     assert answer.code == 1
     assert "emial" in answer.err
@@ -221,8 +228,22 @@ def test_simulate_as_json_is_the_contract(shop):
     answer = shop("simulate", *SAMPLES, "--json")
     assert (answer.code, answer.err) == (0, "")
     records = [json.loads(line) for line in answer.out.splitlines()]
-    assert [(item["at"], item["contact"], item["kind"], item["action"], item["primary"], item["outcome"]) for item in records] == GOLDEN
-    assert list(records[0]) == ["at", "contact", "campaign", "key", "step", "kind", "action", "primary", "params", "outcome", "reason"]
+    assert [
+        (item["at"], item["contact"], item["kind"], item["action"], item["primary"], item["outcome"]) for item in records
+    ] == GOLDEN
+    assert list(records[0]) == [
+        "at",
+        "contact",
+        "campaign",
+        "key",
+        "step",
+        "kind",
+        "action",
+        "primary",
+        "params",
+        "outcome",
+        "reason",
+    ]
     assert records[7]["params"] == {"code": "HELLO10"}
 
 
@@ -260,8 +281,16 @@ def test_simulate_summary(shop):
     found = json.loads(shop("simulate", *SAMPLES, "--summary", "--json").out)
     assert {"type": "campaign", "name": "welcome", "kind": "action", "count": 3} in found["campaigns"]
     assert {"day": "2026-03-02", "type": "campaign", "name": "welcome", "kind": "enter", "count": 2} in found["days"]
-    assert found["steps"][-1] == {"type": "campaign", "name": "welcome", "step": 'email.send "welcome"', "action": "email.send",
-                                  "primary": "welcome", "kind": "action", "outcome": "sent", "count": 2}
+    assert found["steps"][-1] == {
+        "type": "campaign",
+        "name": "welcome",
+        "step": 'email.send "welcome"',
+        "action": "email.send",
+        "primary": "welcome",
+        "kind": "action",
+        "outcome": "sent",
+        "count": 2,
+    }
 
 
 def test_simulate_goes_on_after_bad_lines(shop):
@@ -277,31 +306,56 @@ def test_simulate_goes_on_after_bad_lines(shop):
 
 
 def test_simulate_takes_csv(shop):
-    (shop.folder / "c.csv").write_text("id,email,consent.email,created_at,timezone\nana,ana@example.com,yes,2026-03-02T08:00:00Z,Europe/Berlin\n")
-    (shop.folder / "e.csv").write_text("id,event,contact,at,subject,order_id,total\ne1,order.placed,ana,2026-03-03T08:00:00Z,,A,12.5\n")
+    (shop.folder / "c.csv").write_text(
+        "id,email,consent.email,created_at,timezone\nana,ana@example.com,yes,2026-03-02T08:00:00Z,Europe/Berlin\n"
+    )
+    (shop.folder / "e.csv").write_text(
+        "id,event,contact,at,subject,order_id,total\ne1,order.placed,ana,2026-03-03T08:00:00Z,,A,12.5\n"
+    )
     answer = shop("simulate", "--contacts", "c.csv", "--events", "e.csv", "--until", "2026-04-01", "--json")
     assert answer.code == 0
-    assert [json.loads(line)["kind"] for line in answer.out.splitlines()] == ["enter", "action", "wait", "goal", "skip", "complete"]
+    assert [json.loads(line)["kind"] for line in answer.out.splitlines()] == [
+        "enter",
+        "action",
+        "wait",
+        "goal",
+        "skip",
+        "complete",
+    ]
 
 
 def test_contacts_without_created_at_are_there_from_the_first_fact(shop):
     (shop.folder / "c.jsonl").write_text('{"id": "ana", "email": "ana@example.com", "consent": {"email": true}}\n')
     answer = shop("simulate", "--contacts", "c.jsonl", "--events", "samples/events.jsonl", "--until", "2026-03-03", "--json")
     assert json.loads(answer.out.splitlines()[0])["at"] == "2026-03-02T17:05:00Z"
-    answer = shop("simulate", "--contacts", "c.jsonl", "--events", "samples/events.jsonl", "--from", "2026-03-01T00:00:00Z", "--until", "2026-03-03", "--json")
+    answer = shop(
+        "simulate",
+        "--contacts",
+        "c.jsonl",
+        "--events",
+        "samples/events.jsonl",
+        "--from",
+        "2026-03-01T00:00:00Z",
+        "--until",
+        "2026-03-03",
+        "--json",
+    )
     assert json.loads(answer.out.splitlines()[0])["at"] == "2026-03-01T00:00:00Z"
 
 
-@pytest.mark.parametrize("name, content, words", [
-    ("missing.jsonl", None, "missing.jsonl: there is no such file"),
-    ("empty.jsonl", "", "empty.jsonl: the file is empty"),
-    ("blank.csv", "\n\n", "blank.csv: the file is empty"),
-    ("latin.jsonl", b'{"id": "\xe4"}\n', "latin.jsonl: the file is not in UTF-8"),
-    ("wrong.csv", "identity,email\n1,a@example.com\n", "wrong.csv, line 1: there is no column `id`"),
-    ("twice.csv", "id,email,email\n1,a,b\n", "twice.csv, line 1: the column `email` is there twice"),
-    ("semi.csv", "id;email\n1;a\n", "semi.csv, line 1: the columns are separated by semicolons"),
-    ("sheet.txt", "id,email\n1,a\n", "sheet.txt, line 1: this is no JSON"),
-])
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("missing.jsonl", None, "missing.jsonl: there is no such file"),
+        ("empty.jsonl", "", "empty.jsonl: the file is empty"),
+        ("blank.csv", "\n\n", "blank.csv: the file is empty"),
+        ("latin.jsonl", b'{"id": "\xe4"}\n', "latin.jsonl: the file is not in UTF-8"),
+        ("wrong.csv", "identity,email\n1,a@example.com\n", "wrong.csv, line 1: there is no column `id`"),
+        ("twice.csv", "id,email,email\n1,a,b\n", "twice.csv, line 1: the column `email` is there twice"),
+        ("semi.csv", "id;email\n1;a\n", "semi.csv, line 1: the columns are separated by semicolons"),
+        ("sheet.txt", "id,email\n1,a\n", "sheet.txt, line 1: this is no JSON"),
+    ],
+)
 def test_files_that_cannot_be_used_are_told_with_a_way_out(shop, name, content, words):
     if isinstance(content, bytes):
         (shop.folder / name).write_bytes(content)
@@ -314,7 +368,10 @@ def test_files_that_cannot_be_used_are_told_with_a_way_out(shop, name, content, 
     assert answer.out == ""
 
 
-@pytest.mark.parametrize("until, words", [("yesterday", '--until: "yesterday" is no date and time'), ("2026-02-30", "--until: the calendar has no moment")])
+@pytest.mark.parametrize(
+    "until, words",
+    [("yesterday", '--until: "yesterday" is no date and time'), ("2026-02-30", "--until: the calendar has no moment")],
+)
 def test_simulate_with_a_bad_moment(shop, until, words):
     answer = shop("simulate", "--contacts", "samples/contacts.jsonl", "--until", until)
     assert answer.code == 2

@@ -28,7 +28,9 @@ END
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., Any]:
-    """`load(text)`: the compiled project of a text, with some declarations before it. checked=False: errors in TESTs are let pass."""
+    """`load(text)`: the compiled project of a text, with some declarations before it. checked=False: errors in TESTs are let
+    pass."""
+
     def build(text: str, checked: bool = True) -> Any:
         (tmp_path / "camp.toml").write_text('name = "t"\n')
         folder = tmp_path / "templates"
@@ -49,6 +51,7 @@ def load(tmp_path: Path) -> Callable[..., Any]:
 @pytest.fixture
 def results(load: Callable[..., Any]) -> Callable[[str], list[TestResult]]:
     """`results(text)`: what became of the TESTs of a text."""
+
     def run(text: str) -> list[TestResult]:
         loaded = load(text, checked=False)
         return list(run_tests(loaded.program, loaded.model.tests))

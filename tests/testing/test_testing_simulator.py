@@ -55,7 +55,9 @@ def test_until_is_included(program):
 def test_a_start_leaves_out_what_was_before_and_changes_nothing_else(program):
     events = [order(1, "ana", START), order(2, "bo", START + 10 * MINUTE)]
     whole = list(simulate(program, [], events, None, START + DAY))
-    assert list(simulate(program, [], events, START + 5 * MINUTE, START + DAY)) == [item for item in whole if item.at >= START + 5 * MINUTE]
+    assert list(simulate(program, [], events, START + 5 * MINUTE, START + DAY)) == [
+        item for item in whole if item.at >= START + 5 * MINUTE
+    ]
 
 
 def test_a_repeated_id_acts_once(program):
@@ -93,7 +95,10 @@ RULE r
 END
 """).program
     aside = []
-    events = [Event("e1", "thing.done", "ana", START, None, {"size": -1}), Event("e2", "thing.done", "ana", START, None, {"size": 1})]
+    events = [
+        Event("e1", "thing.done", "ana", START, None, {"size": -1}),
+        Event("e2", "thing.done", "ana", START, None, {"size": 1}),
+    ]
     found = list(simulate(program, [], events, None, START, lambda cause, reason: aside.append((cause.id, reason))))
     assert [item.kind for item in found] == ["action"]
     assert len(aside) == 1 and aside[0][0] == "e1" and "size" in aside[0][1]
