@@ -81,7 +81,7 @@ def _tell(done: Any, kind: str) -> None:
             output.say(f"  and {number - SHOWN:,} more")
     if done.without_id:
         output.say(
-            f"{output.count(done.without_id, kind[:-1])} without an id: repeats can't be recognised, unless the same file comes again"
+            f"{output.count(done.without_id, kind[:-1])} without an id: a repeat is recognised only if the same file comes again"
         )
 
 

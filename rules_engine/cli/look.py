@@ -232,7 +232,7 @@ class _Story:
         """What set a decision off, in words."""
         if id == "timer":
             return "time"
-        known = self.causes.get(id)
+        known: Any = self.causes.get(id)
         if hasattr(known, "attributes"):
             names = sorted({*known.attributes, *(f"segment {name}" for name in known.segments)} - {"created_at"})
             return "new values of the contact" + (f" ({', '.join(names[:4])}{', …' if len(names) > 4 else ''})" if names else "")
@@ -298,8 +298,7 @@ class _Story:
 
             output.data(
                 f"it is {'due' if decision.kind == 'action' else 'to be skipped'} at {format_local(decision.at, self.zone)}, "
-                "if nothing else happens"
-                + (f": {output.clean(decision.reason)}" if decision.reason else "")
+                "if nothing else happens" + (f": {output.clean(decision.reason)}" if decision.reason else "")
             )
         if not coming and not skipped:
             for ruleset in owners:
@@ -407,7 +406,7 @@ def _zone(state: Mapping[str, Any]) -> str:
     from rules_engine.engine.calendar import is_zone
 
     zone = attributes(state).get("timezone")
-    return zone if is_zone(zone) else "UTC"
+    return zone if isinstance(zone, str) and is_zone(zone) else "UTC"
 
 
 # ── timeline ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────

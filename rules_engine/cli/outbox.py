@@ -130,9 +130,10 @@ def show_effect(effect: str, db: str | None, as_json: bool) -> None:
 @click.argument("effect")
 @database_option
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def retry_effect(effect: str, db: str | None, yes: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Tell what would happen; change nothing.")
+def retry_effect(effect: str, db: str | None, yes: bool, dry_run: bool) -> None:
     """Hand a failed, cancelled, expired or held effect over again with the next run."""
-    _resolve(effect, "ready", "a person asked for a retry", db, yes, "be handed over again")
+    _resolve(effect, "ready", "a person asked for a retry", db, yes, dry_run, "be handed over again")
 
 
 @outbox_command.command("cancel")
@@ -140,9 +141,10 @@ def retry_effect(effect: str, db: str | None, yes: bool) -> None:
 @database_option
 @click.option("--reason", default="cancelled by a person", show_default=True, help="Kept with the effect.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def cancel_effect(effect: str, reason: str, db: str | None, yes: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Tell what would happen; change nothing.")
+def cancel_effect(effect: str, reason: str, db: str | None, yes: bool, dry_run: bool) -> None:
     """Call off an effect that has not left."""
-    _resolve(effect, "cancelled", reason, db, yes, "never leave")
+    _resolve(effect, "cancelled", reason, db, yes, dry_run, "never leave")
 
 
 @outbox_command.command("resolve")
@@ -151,7 +153,8 @@ def cancel_effect(effect: str, reason: str, db: str | None, yes: bool) -> None:
 @database_option
 @click.option("--reason", default="decided by a person", show_default=True, help="Kept with the effect.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def resolve_effect(effect: str, outcome: str, reason: str, db: str | None, yes: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Tell what would happen; change nothing.")
+def resolve_effect(effect: str, outcome: str, reason: str, db: str | None, yes: bool, dry_run: bool) -> None:
     """Say what became of an unknown or held effect: it was accepted, it failed, or it is ready to be handed over (again)."""
     words = {
         "accepted": "count as having left",
@@ -159,10 +162,10 @@ def resolve_effect(effect: str, outcome: str, reason: str, db: str | None, yes: 
         "ready": "be handed over again",
         "cancelled": "never leave",
     }
-    _resolve(effect, outcome, reason, db, yes, words[outcome])
+    _resolve(effect, outcome, reason, db, yes, dry_run, words[outcome])
 
 
-def _resolve(effect: str, outcome: str, reason: str, db: str | None, yes: bool, consequence: str) -> None:
+def _resolve(effect: str, outcome: str, reason: str, db: str | None, yes: bool, dry_run: bool, consequence: str) -> None:
     from rules_engine.cli.loading import open_store
     from rules_engine.clock import SystemClock
     from rules_engine.store.port import RESOLUTIONS
@@ -180,11 +183,11 @@ def _resolve(effect: str, outcome: str, reason: str, db: str | None, yes: bool, 
         risk = (
             "; if it did leave the first time, the contact gets it twice" if row.state == "unknown" and outcome == "ready" else ""
         )
-        output.confirm(
-            f"{row.action} {output.cell(row.primary)} for {output.clean(row.contact)} ({row.state}) "
-            f"will {consequence}{risk}. Go on?",
-            yes,
-        )
+        what = f"{row.action} {output.cell(row.primary)} for {output.clean(row.contact)} ({row.state})"
+        if dry_run:
+            output.say(f"{what} would {consequence}{risk}")
+            return
+        output.confirm(f"{what} will {consequence}{risk}. Go on?", yes)
         if not store.resolve(row.id, outcome, reason, SystemClock().now()):
             raise refused(f"effect {row.seq} has just changed its state", "look again: camp outbox show " + str(row.seq))
     output.say(f"effect {row.seq} is now {outcome}")
@@ -216,7 +219,7 @@ def _utc(ms: int | None) -> str | None:
 
 def _record(row: Any) -> dict[str, Any]:
     """An effect as JSON: the row, moments as ISO 8601."""
-    record = row._asdict()
+    record: dict[str, Any] = row._asdict()
     for name in ("at", "expires", "next_at", "claimed_at", "first_claimed_at", "settled_at"):
         record[name] = _utc(record[name])
     return record

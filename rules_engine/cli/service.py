@@ -20,10 +20,13 @@ SAME = 3  # reports of the same cause
 @click.option(
     "--until", metavar="TIME", help="Play what was imported up to and including this moment, each thing at its own time, and end."
 )
-@click.option("--dry-dispatch", is_flag=True, help="Decide everything, hand over nothing: effects stay in the outbox.")
+@click.option("--no-dispatch", is_flag=True, help="Decide everything, hand over nothing: messages wait in the outbox.")
+@click.option(
+    "--dry-run", is_flag=True, help="Tell what would be done now (or until TIME), on a copy; nothing is kept, nothing leaves."
+)
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
-def run_command(once: bool, until: str | None, dry_dispatch: bool, db: str | None, as_json: bool) -> int:
+def run_command(once: bool, until: str | None, no_dispatch: bool, dry_run: bool, db: str | None, as_json: bool) -> int:
     """Run this project's campaigns: take in events, do what is due, hand over messages.
 
     Without options it runs until it is told to end (Ctrl-C or SIGTERM), and finishes what it is doing. It may be killed at
@@ -35,8 +38,10 @@ def run_command(once: bool, until: str | None, dry_dispatch: bool, db: str | Non
     loaded = load_project((), settings)
     end = moment(until, loaded.program.zone, "--until")
     _log_to_stderr()
+    if dry_run:
+        return _try(loaded, settings, end, as_json)
     with open_store(None, write=True, create=True, settings=settings) as store:
-        summary = _run(store, loaded, settings, end, once or until is not None, not dry_dispatch)
+        summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch)
     _show(summary, settings, as_json)
     if summary.stopped and (once or until is not None):
         return errors.INTERRUPTED
@@ -67,6 +72,33 @@ def _run(store: Any, loaded: Any, settings: Settings, until: int | None, ends: b
         f"on {settings.database}; Ctrl-C ends"
     )
     return loop.run_forever(store, loaded.program, loaded.host, SystemClock(), **options)
+
+
+def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> int:
+    """Runs on a copy of the database, without handing over, and tells what it would have done."""
+    import sqlite3
+    import tempfile
+    from pathlib import Path
+
+    from rules_engine.cli.loading import open_store
+
+    with tempfile.TemporaryDirectory(prefix="camp-dry-run-") as folder:
+        copy = Settings({"database": str(Path(folder) / "copy.db")})
+        if settings.database.exists():
+            with open_store(None, settings=settings):  # refuses what is no database of ours, in words
+                pass
+            source, target = sqlite3.connect(f"file:{settings.database}?mode=ro", uri=True), sqlite3.connect(copy.database)
+            source.backup(target)
+            source.close()
+            target.close()
+        with open_store(None, write=True, create=True, settings=copy) as store:
+            summary = _run(store, loaded, settings, until, True, False)
+            ready = store.counts().effects.get("ready", 0)
+    _show(summary, settings, as_json)
+    output.say(
+        f"a dry run: nothing was kept; {output.count(ready, 'message or call', 'messages and calls')} would be handed over"
+    )
+    return errors.OK
 
 
 def _progress(done: Any) -> str:

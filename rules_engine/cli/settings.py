@@ -97,6 +97,7 @@ class Settings:
         names = dict.fromkeys(DEFAULTS)
         for content in (self.project, self.user):
             names.update(dict.fromkeys(_paths(content)))
+        names.update(dict.fromkeys(_variables()))
         return [self.get(name) for name in names]
 
     def tables(self, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -150,6 +151,14 @@ def _look_up(content: Mapping[str, Any], name: str) -> Any:
             return None
         found = found[part]
     return found
+
+
+def _variables() -> list[str]:
+    """Settings of plugins that the environment gives: CAMP_EMAIL_PASSWORD is email.password."""
+    parts = [
+        variable.removeprefix("CAMP_").lower().partition("_") for variable in sorted(os.environ) if variable.startswith("CAMP_")
+    ]
+    return [f"{plugin}.{key}" for plugin, _, key in parts if plugin and key]
 
 
 def _paths(content: Mapping[str, Any], prefix: str = "") -> list[str]:

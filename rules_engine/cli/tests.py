@@ -108,8 +108,8 @@ def _show_failure(result: Any, sources: Any) -> None:
     elif not first.notes:
         output.data("  nothing happened to the contact")
     for other in others:
-        path, line, _ = place(other.span, sources)
-        output.data(f"  also {path}:{line}: {output.clean(other.message)}")
+        path, number, _ = place(other.span, sources)
+        output.data(f"  also {path}:{number}: {output.clean(other.message)}")
 
 
 def place(span: Any, sources: Any) -> tuple[str, int, int]:
@@ -151,7 +151,7 @@ def _record(result: Any, sources: Any) -> dict[str, Any]:
             }
         )
     path, number, _ = place(result.span, sources)
-    return {"test": result.name, "path": path, "line": line, "passed": result.passed, "failures": failures}
+    return {"test": result.name, "path": path, "line": number, "passed": result.passed, "failures": failures}
 
 
 def _show_coverage(covered: Any, fail_under: float | None, as_json: bool) -> bool:

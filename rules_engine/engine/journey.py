@@ -7,7 +7,7 @@ at the start, `id` what set it off, `e` the event that did (None otherwise), `b`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from heapq import heappush
 from typing import Any
 
@@ -78,6 +78,11 @@ class Journeys(Facts):
         if trigger.kind != "event" and trigger.where is not None and not trigger.where.test(self):
             self.skip(ruleset.site, trigger.where)
             return
+        if ruleset.is_campaign:
+            # AUDIENCE is read as the instance that is about to begin would read it: with its key.
+            self.bindings, self.start, self.start_sequence = {}, self.event_at, self.sequence
+            self.keys = {name: self.e.get(name) for name in ruleset.keys}
+            self.key = _key(self.keys.values()) if ruleset.keys else None
         if not self._admitted(ruleset):
             return
         if ruleset.is_campaign:
@@ -135,12 +140,11 @@ class Journeys(Facts):
         """Enters a campaign by its clauses FOR EACH, MODE and REENTRY."""
         key = values = None
         if ruleset.keys:
-            values = {name: self.e.get(name) for name in ruleset.keys}
+            key, values = self.key, dict(self.keys)
             missing = next((name for name, value in values.items() if value is None), None)
             if missing is not None:
                 self.decide(ruleset, None, "skip", reason=f"FOR EACH event.{missing}: the event has no {missing}")
                 return
-            key = "|".join(_key_text(value) for value in values.values())
         name = ruleset.name if key is None else f"{ruleset.name}|{key}"
         active = self.instances.get(name)
         if active is not None and ruleset.mode == "single":
@@ -532,13 +536,31 @@ class Journeys(Facts):
             item = self._waiting(instance)
             if item is not None and not item.deps.isdisjoint(dirty):
                 self.use(instance)
-                self._arm_wait(iid, instance, item)
+                if self._is_past(instance, item):
+                    self._skip_wait(iid, instance, item)
+                else:
+                    self._arm_wait(iid, instance, item)
             if instance.get("x"):
                 continue
             ruleset = self.program.by_name[instance["c"]]
             if any(trigger.timed is not None and not trigger.timed.deps.isdisjoint(dirty)
                    for exit_ in ruleset.exits for trigger in exit_.triggers):
                 self._arm_exits(ruleset, iid, instance)
+
+    def _is_past(self, instance: Instance, item: op.Wait) -> bool:
+        """Whether all that is waited for are moments, and each of them has moved into the past."""
+        moments = [trigger.timed.due(self, self.now - 1, instance["w"]["from"]) if trigger.timed is not None else None
+                   for trigger in item.alternatives]
+        return all(moment is not None and moment < self.now for moment in moments)
+
+    def _skip_wait(self, iid: str, instance: Instance, item: op.Wait) -> None:
+        """What is past is skipped, unless CATCH UP, also where it moved there during the wait."""
+        ruleset = self.program.by_name[instance["c"]]
+        reason = f"{item.site.text}: already past"
+        if not item.catch_up:
+            self.decide(ruleset, item.site, "skip", key=instance["k"], reason=reason)
+        self._end_wait(iid, instance)
+        self.push_call(ruleset, self._go_on, (iid, instance, item.body if item.catch_up else item.end, self.now, reason))
 
     # ── loops ──
 
@@ -705,6 +727,12 @@ class Journeys(Facts):
 
 def _moment(value: Any, tick: Facts) -> int:
     return value(tick) if callable(value) else value
+
+
+def _key(values: Iterable[Any]) -> str:
+    """A FOR EACH key as text; several fields stay apart whatever their text."""
+    parts = [_key_text(value) for value in values]
+    return parts[0] if len(parts) == 1 else "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)
 
 
 def _key_text(value: Any) -> str:

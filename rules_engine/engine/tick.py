@@ -259,6 +259,11 @@ class Facts:
         self.arrival = arrival
         self.e, self.event_subject, self.event_at, self.event_name, self.event_id = arrival
 
+    def back(self) -> None:
+        """Expressions read the event that arrived again, in nobody's zone but the contact's: after a firing that looked elsewhere."""
+        self.use_arrival(self.arrival)
+        self.ruleset = self._zone = None
+
     def use_nothing(self, ruleset: Ruleset | None) -> None:
         """Expressions read facts only, in the ruleset's zone; None: derived facts belong to no ruleset."""
         if self.ruleset is not ruleset:

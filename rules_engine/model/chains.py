@@ -14,6 +14,8 @@ from rules_engine.model import values
 from rules_engine.model.context import Context, Effect
 from rules_engine.syntax import nodes as n
 
+MAX_TRIED = 20  # partners that are tried to complete a circle for the message
+
 Key = tuple[str, str]  # ("rule", name) for a ruleset; ("attribute" | "segment" | "event" | "campaign", name) for a fact
 
 
@@ -66,7 +68,7 @@ def rules(ctx: Context) -> None:
         groups = components(graph)
         group_of = {key: position for position, group in enumerate(groups) for key in group}
         kept = [edge for edge in edges if edge.start in group_of and group_of.get(edge.start) == group_of.get(edge.end)]
-        kept = [edge for edge in kept if edge.trigger is None or _again(ctx, edge, kept, group_of)]
+        kept = _recurring(ctx, kept)
         if len(kept) == len(edges):
             break
         edges = kept
@@ -116,13 +118,28 @@ def _changed(effect: Effect) -> Key:
     return ("segment" if effect.kind.startswith("segment") else effect.kind, effect.name)
 
 
-def _again(ctx: Context, edge: _Edge, edges: list[_Edge], group_of: Mapping[Key, int]) -> bool:
-    """Whether the trigger of this edge can turn true again and again by what its group does."""
+def _recurring(ctx: Context, edges: list[_Edge]) -> list[_Edge]:
+    """The edges without the triggers that can only turn true once by what these edges do."""
+    derives: dict[Key, list[Key]] = {}
+    moves: dict[Key, dict[tuple, Effect]] = {}   # a fact → the different things that happen to it
+    for edge in edges:
+        if edge.effect is not None:
+            moves.setdefault(edge.end, {}).setdefault((edge.effect.kind, repr(edge.effect.value)), edge.effect)
+        elif edge.trigger is None:
+            derives.setdefault(edge.end, []).append(edge.start)
+    known: dict[Key, list[Effect]] = {}
+    return [edge for edge in edges if edge.trigger is None or _again(ctx, edge, known, derives, moves)]
+
+
+def _again(ctx: Context, edge: _Edge, known: dict[Key, list[Effect]], derives: Mapping[Key, list[Key]],
+           moves: Mapping[Key, Mapping[tuple, Effect]]) -> bool:
+    """Whether a trigger can turn true again and again."""
     trigger = edge.trigger
     if not isinstance(trigger, (n.Becomes, n.Changes, n.MembershipChange)):
         return True
-    sources = _sources(edge.start, edges)
-    ways = {_way(ctx, one.effect, trigger, edge.start) for one in edges if one.effect is not None and one.end in sources}
+    if edge.start not in known:
+        known[edge.start] = [effect for key in _sources(edge.start, derives) for effect in moves.get(key, {}).values()]
+    ways = {_way(ctx, effect, trigger, edge.start) for effect in known[edge.start]}
     if None in ways:
         return True
     if isinstance(trigger, n.Changes) and trigger.new is None and ways & {"up", "down"}:
@@ -130,17 +147,16 @@ def _again(ctx: Context, edge: _Edge, edges: list[_Edge], group_of: Mapping[Key,
     return len(ways) > 1
 
 
-def _sources(key: Key, edges: list[_Edge]) -> set[Key]:
+def _sources(key: Key, derives: Mapping[Key, list[Key]]) -> list[Key]:
     """A fact and all that it follows from."""
-    found = {key}
-    grew = True
-    while grew:
-        grew = False
-        for edge in edges:
-            if edge.effect is None and edge.trigger is None and edge.end in found and edge.start not in found:
-                found.add(edge.start)
-                grew = True
-    return found
+    found = {key: None}
+    queue = [key]
+    for one in queue:
+        for other in derives.get(one, ()):
+            if other not in found:
+                found[other] = None
+                queue.append(other)
+    return queue
 
 
 def _way(ctx: Context, effect: Effect, trigger: n.Node, watched: Key) -> Any:
@@ -163,7 +179,7 @@ def _report(ctx: Context, group: Iterable[Key], edges: list[_Edge], graph: Mappi
     names = sorted((key for key in members if key[0] == "rule"), key=lambda key: order[key[1]])
     if not names:
         return
-    cycle = _cycle(graph, names[0], members)
+    cycle = _whole_cycle(ctx, graph, names, members, edges)
     if cycle is None:
         return
     steps = list(zip(cycle, [*cycle[1:], cycle[0]], strict=True))
@@ -177,6 +193,25 @@ def _report(ctx: Context, group: Iterable[Key], edges: list[_Edge], graph: Mappi
     ctx.report.add("endless-rules", effects[0].span, f"{what} without end: {shown} → {names[0][1]}",
                    "bound one of them (AT MOST 1 TIME PER day, REENTRY NEVER), or break the circle", "warning" if maybe else "error",
                    related=[Related(effect.span, "leads on from here") for effect in effects[1:]])
+
+
+def _whole_cycle(ctx: Context, graph: Mapping[Key, list[Key]], names: list[Key], members: set[Key], edges: list[_Edge]) -> list[Key] | None:
+    """The shortest circle through the first ruleset that keeps itself going: alone, or by way of another one that undoes what it does."""
+    first = _cycle(graph, names[0], members)
+    if first is None or _sustained(ctx, first, edges):
+        return first
+    for other in names[1:MAX_TRIED]:
+        there, back = _path(graph, names[0], other, members), _path(graph, other, names[0], members)
+        if there and back and _sustained(ctx, [*there, *back], edges):
+            return [*there, *back]
+    return first
+
+
+def _sustained(ctx: Context, cycle: list[Key], edges: list[_Edge]) -> bool:
+    """Whether the edges of one circle keep each other going."""
+    taken = set(zip(cycle, [*cycle[1:], cycle[0]], strict=True))
+    own = [edge for edge in edges if (edge.start, edge.end) in taken]
+    return len(_recurring(ctx, own)) == len(own)
 
 
 def _first(edges: list[_Edge], start: Key, end: Key) -> _Edge | None:
@@ -252,11 +287,16 @@ def _popped(stack: list[Key], on_stack: set[Key], node: Key) -> list[Key]:
 
 def _cycle(graph: Mapping[Key, list[Key]], start: Key, members: set[Key]) -> list[Key] | None:
     """The shortest way from a node back to itself inside its group."""
+    return _path(graph, start, start, members)
+
+
+def _path(graph: Mapping[Key, list[Key]], start: Key, goal: Key, members: set[Key]) -> list[Key] | None:
+    """The shortest way from one node to another, without the goal; None if there is none."""
     came: dict[Key, Key] = {}
     queue = [start]
     for node in queue:
         for other in graph.get(node, ()):
-            if other == start:
+            if other == goal:
                 path = [node]
                 while path[-1] != start:
                     path.append(came[path[-1]])

@@ -66,6 +66,7 @@ class Context:
         self.before_names: list[Any] = []            # work that may still find unknown names, done before they are reported
         self.item: n.Declaration | None = None       # the declaration at hand
         self.said: set[tuple[str, Span]] = set()
+        self.circular: set[str] | None = None        # constants that lead back to themselves, once they are known
         self.misnamed: set[str] = set()              # attributes whose declaration already has a message about its name
 
     def once(self, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rules_engine.diagnostics import Related, Span
-from rules_engine.model import conditions, flow, names, policy, triggers, values
+from rules_engine.model import chains, conditions, flow, names, policy, triggers, values
 from rules_engine.model.arguments import fits
 from rules_engine.model.context import Context
 from rules_engine.model.meaning import ATTRIBUTES, EVENT_FIELDS, Scope, attribute_name, trigger_events
@@ -30,7 +30,7 @@ def check(ctx: Context, item: n.Declaration) -> None:
 def _const(ctx: Context, item: n.Const) -> None:
     names.declared(ctx, item.name, item.name_span, "a constant")
     names.reserved(ctx, item.name, item.name_span, "a constant")
-    if _reads_itself(ctx, item):
+    if item.name in _circular(ctx):
         ctx.report.add("circular-definition", item.name_span, f"the constant `{item.name}` is defined by itself", "give it a value")
         return
     type_ = values.value(ctx, item.value, _CONST)
@@ -41,18 +41,14 @@ def _const(ctx: Context, item: n.Const) -> None:
                        f"write SEGMENT {item.name} IS …, or FACT contact.{item.name}: {type_ or 'number'} IS …")
 
 
-def _reads_itself(ctx: Context, item: n.Const) -> bool:
-    """Whether a constant's value leads back to it."""
-    pending, seen = [item.value], set()
-    while pending:
-        for node in n.walk(pending.pop()):
-            if isinstance(node, n.Name) and node.name in ctx.model.constants:
-                if node.name == item.name:
-                    return True
-                if node.name not in seen:
-                    seen.add(node.name)
-                    pending.append(ctx.model.constants[node.name].value)
-    return False
+def _circular(ctx: Context) -> set[str]:
+    """The constants whose values lead back to themselves, found once."""
+    if ctx.circular is None:
+        constants = ctx.model.constants
+        graph = {("constant", name): [("constant", node.name) for node in n.walk(item.value) if type(node) is n.Name and node.name in constants]
+                 for name, item in constants.items()}
+        ctx.circular = {name for group in chains.components(graph) for _, name in group}
+    return ctx.circular
 
 
 def unused_constants(ctx: Context) -> None:

@@ -71,10 +71,19 @@ def resolve(ctx: Context, node: n.Name, scope: Scope) -> str | None:
 
 def constant_type(ctx: Context, name: str) -> str | None:
     """Type of a constant's value, reckoned once."""
-    if name not in ctx.constant_types:
-        ctx.constant_types[name] = None  # a constant that reads itself has no type
-        ctx.constant_types[name] = value_type(type_of(ctx.model, ctx.model.constants[name].value, Scope()))
-    return ctx.constant_types[name]
+    known = ctx.constant_types
+    chain = []
+    while name not in known:  # constants that are named after one another, to any length
+        chain.append(name)
+        known[name] = None    # one that reads itself has no type
+        value = ctx.model.constants[name].value
+        if not (isinstance(value, n.Name) and value.name in ctx.model.constants):
+            known[name] = value_type(type_of(ctx.model, value, Scope()))
+            break
+        name = value.name
+    for one in chain:
+        known[one] = known[name]
+    return known[name]
 
 
 def _of_journey(ctx: Context, node: n.Name, scope: Scope) -> str | None:
@@ -97,7 +106,9 @@ def _unknown_value(ctx: Context, node: n.Name, scope: Scope) -> None:
         ctx.used.add(("segment", name))
     aliases = ctx.alias_slots
     help = "declare it: CONST name = value" if not dot else "a dotted name begins with contact. or event."
-    ctx.report.unknown("unknown-name", name, node.span, "value", f"`{name}` means nothing here", help, lambda: ctx.value_tiers(scope, aliases))
+    # All that is read through one misspelt head (`fileld.page`, `fileld.id`) has one cause.
+    tag = ("value", head) if dot else ("value", name)
+    ctx.report.unknown("unknown-name", name, node.span, tag, f"`{name}` means nothing here", help, lambda: ctx.value_tiers(scope, aliases))
 
 
 def attribute(ctx: Context, name: str, span: Span, prefix: str = "contact.") -> str | None:

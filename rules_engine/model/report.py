@@ -127,7 +127,8 @@ class Report:
         slot = meant.slot if meant else None
         if meant and slot and (slot.kind, slot.name) not in self.used:
             self.used.add((slot.kind, slot.name))
-            if len(entry.uses) > 1 or self.speller.likeliness(entry.name) > self.speller.likeliness(meant.name):
+            odd = meant.name != meant.name.lower()  # names are lower_snake, so this one is the slip
+            if odd or len(entry.uses) > 1 or self.speller.likeliness(entry.name) > self.speller.likeliness(meant.name):
                 self._blame_declaration(entry, meant, slot)
                 return
         self._blame_use(entry, meant)
@@ -167,7 +168,7 @@ class Report:
         # Where the place is that of a whole statement (see places), putting the name there would destroy it.
         suggestion = meant.write if place.end - place.start == len(entry.name) else None
         help = f"did you mean `{meant.write}`?" + (f" `{meant.name}` {meant.note}" if meant.note else "")
-        self.add(entry.rule, place, entry.sentence, help, "error", suggestion, related)
+        self.add(entry.rule, place, entry.sentence, help, entry.severity, suggestion, related)
 
 
 def _without_owner(used: str, candidate: str, declared: str) -> str:

@@ -192,7 +192,7 @@ def unknown_period(ctx: Context, node: n.Name, where: str, weekdays: bool = Fals
         constants = [Candidate(name, name, Slot("constant", name, item.name_span)) for name, item in ctx.model.constants.items()]
         return units + constants, ()
 
-    ctx.report.unknown("unknown-name", node.name, node.span, "value", f"`{node.name}` means nothing here",
+    ctx.report.unknown("unknown-name", node.name, node.span, ("value", node.name), f"`{node.name}` means nothing here",
                        f"{where} needs a unit such as day, a duration such as 7 days, or the name of a constant", tiers)
 
 

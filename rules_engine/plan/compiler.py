@@ -505,6 +505,8 @@ class _Program:
             clock = self.constant(pattern.at) if pattern.at is not None else None
             return Timed(name, _interval(span, clock), frozenset({"a:timezone"}), "every")
         kind = "week" if pattern.days else pattern.unit or "day"
+        if kind not in ("hour", "day", "week", "month"):
+            return Timed(name, _interval(_unit_duration(kind), at if pattern.at is not None else None), frozenset({"a:timezone"}), "every")
         days = frozenset(pattern.days) if pattern.days else None
         if kind == "week" and days is None:
             days = frozenset((0,))

@@ -246,18 +246,25 @@ def _straight(parent: Any, reach: _Reach, entries: list[_Entry], key: str | None
     if looped:
         lines += [f"    f{number} = True" for number in range(len(entries))] + ["    while True:"]
         indent = "        "
+    # A rule with several triggers fires once for an event, whichever of them it meets.
+    names = [entry.ruleset.order for entry in entries]
+    twice = sorted({order for order in names if names.count(order) > 1})
+    lines[2:2] = [f"    g{order} = True" for order in twice]
     stirred = False
     for number, entry in enumerate(entries):
         if stirred or looped and not all(item.plain for item in entries):
             lines.append(f"{indent}if T.pending: T.drain_before({parent.names.put(entry.ruleset.rank, 'O')})")
         stirred = stirred or not entry.plain
         tests = [f"f{number}"] if looped else []
+        tests += [f"g{entry.ruleset.order}"] if entry.ruleset.order in twice else []
         tests += [f"({source})" for term, source in entry.terms if key is None or term != key]
-        body = list(entry.fire)
+        body = list(entry.fire) if entry.plain else [*entry.fire, "T.back()"]
         if looped:
             body.insert(0, f"f{number} = False")
-            if restarts[number]:
-                body.append("continue")
+        if entry.ruleset.order in twice:
+            body.insert(0, f"g{entry.ruleset.order} = False")
+        if looped and restarts[number]:
+            body.append("continue")
         inner = indent
         if tests:
             lines.append(f"{indent}if {' and '.join(tests)}:")

@@ -1,7 +1,8 @@
-"""Effects out: commit the claim, call the plugin, commit the outcome. What can't be known is `unknown`, never guessed (promises P5, P6).
+"""Effects out: commit the claim, call the plugin, commit the outcome. What can't be known is `unknown`, never guessed (promises
+P5, P6).
 
-A crash leaves `claimed` what was being handed over, and nothing else: what can't be repeated is claimed one at a time (or as many as there
-are workers); what the provider recognises by its key is claimed in batches, because handing it over again is harmless.
+A crash leaves `claimed` what was being handed over, and nothing else: what can't be repeated is claimed one at a time (or as many
+as there are workers); what the provider recognises by its key is claimed in batches, because handing it over again is harmless.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from rules_engine.store.port import CLAIM, SOURCE_OUTCOMES, Arrival, Candidate, 
 
 log = logging.getLogger("camp.dispatch")
 
-LOOK = 100                    # effects looked at in one claim
-BATCH = 50                    # repeatable effects claimed at once
-FIRST_RETRY = 30_000          # ms; doubles with each attempt
+LOOK = 100  # effects looked at in one claim
+BATCH = 50  # repeatable effects claimed at once
+FIRST_RETRY = 30_000  # ms; doubles with each attempt
 LONGEST_RETRY = 6 * 3_600_000
 LONGEST_RETRY_AFTER = 7 * 86_400_000  # a provider that asks for more is mistaken
 STATES = {"accepted": "accepted", "failed": "failed", "retry": "retry_wait", "unknown": "unknown"}
@@ -41,12 +42,22 @@ Attributes = Callable[[dict], Mapping[str, Any]]
 class Dispatcher:
     """Hands over what is due. Call it under the store's run lock, from one thread.
 
-    settings: each plugin's table of camp.toml, secrets filled in, by the plugin's name. attributes: a contact's attributes from its state;
-    default: the engine's.
+    settings: each plugin's table of camp.toml, secrets filled in, by the plugin's name. attributes: a contact's attributes from
+    its state; default: the engine's.
     """
 
-    def __init__(self, store: Store, host: Host, clock: Clock, *, settings: Mapping[str, Mapping[str, Any]] | None = None, project: Path | None = None,
-                 attributes: Attributes | None = None, runner: Runner | None = None, faults: points.Faults = points.none) -> None:
+    def __init__(
+        self,
+        store: Store,
+        host: Host,
+        clock: Clock,
+        *,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        project: Path | None = None,
+        attributes: Attributes | None = None,
+        runner: Runner | None = None,
+        faults: points.Faults = points.none,
+    ) -> None:
         self._store, self._host, self._clock, self._faults = store, host, clock, faults
         self._settings, self._project = settings or {}, project or Path()
         self._attributes = attributes or real_attributes()
@@ -64,8 +75,8 @@ class Dispatcher:
     def turn(self, until: int | None = None) -> Counter | None:
         """One claim with its hand-overs: new state -> count; None if nothing was due. Raises StoreError.
 
-        until: a replay's time. There each effect leaves at its own time, at which the engine has just judged it: it is neither late nor
-        judged again by what the contact became afterwards.
+        until: a replay's time. There each effect leaves at its own time, at which the engine has just judged it: it is neither
+        late nor judged again by what the contact became afterwards.
         """
         now = self._clock.now()
         bench = _Bench(self, now, replay=until is not None)
@@ -97,8 +108,18 @@ class Dispatcher:
         contact = dict(self._attributes(codec.load(candidate.state))) if candidate.state else {}
         contact.setdefault("id", effect.contact)
         at = datetime.fromtimestamp(effect.at / 1000, UTC)
-        return Call(effect.id, effect.action, effect.primary, effect.params, contact, effect.ruleset or None, self.settings_of(effect.action),
-                    self._project, at, effect.attempts)
+        return Call(
+            effect.id,
+            effect.action,
+            effect.primary,
+            effect.params,
+            contact,
+            effect.ruleset or None,
+            self.settings_of(effect.action),
+            self._project,
+            at,
+            effect.attempts,
+        )
 
     def settings_of(self, action: str) -> Mapping[str, Any]:
         """The settings of the plugin that provides an action."""
@@ -156,7 +177,9 @@ class _Bench:
     def judge(self, candidate: Candidate) -> Verdict | None:
         """Claim it, end it, or (None) leave it for later."""
         effect = candidate.effect
-        if self._left == 0 or candidate.pending and not self._replay:  # pending: an unsubscribe may be among the unread news (promise P9)
+        if (
+            self._left == 0 or candidate.pending and not self._replay
+        ):  # pending: an unsubscribe may be among the unread news (promise P9)
             return None
         verdict = None if self._replay else expiry(effect, self._now) or self._consent(candidate)
         if verdict is not None:
@@ -179,6 +202,7 @@ class _Bench:
 
 # ---------------------------------------------------------------- rules, pure
 
+
 def expiry(effect: EffectRow, now: int) -> Verdict | None:
     """`expired` if the moment has passed up to which it makes sense."""
     if effect.expires is not None and now >= effect.expires:
@@ -187,8 +211,8 @@ def expiry(effect: EffectRow, now: int) -> Verdict | None:
 
 
 def consent(effect: EffectRow, attributes: Mapping[str, Any]) -> Verdict | None:
-    """`cancelled` if the contact, as it is now, must not get it: suppression stops marketing and transactional messages, a missing
-    consent marketing only."""
+    """`cancelled` if the contact, as it is now, must not get it: suppression stops marketing and transactional messages, a
+    missing consent marketing only."""
     suppressed = lookup(attributes, "suppressed", effect.channel)
     if suppressed:
         return Verdict("cancelled", f"suppressed.{effect.channel} is {suppressed}")
@@ -211,7 +235,9 @@ def delay(effect: str, attempt: int, retry_after: float | None) -> int:
     The jitter comes from the effect and the attempt: a replay or a restart computes the same.
     """
     longest = min(LONGEST_RETRY, FIRST_RETRY * 2 ** (attempt - 1))
-    chance = int.from_bytes(hashlib.blake2b(f"{effect}:{attempt}".encode("utf-8", "replace"), digest_size=8).digest(), "big") / 2**64
+    chance = (
+        int.from_bytes(hashlib.blake2b(f"{effect}:{attempt}".encode("utf-8", "replace"), digest_size=8).digest(), "big") / 2**64
+    )
     wait = int(longest * chance)
     if retry_after is not None and math.isfinite(retry_after) and retry_after > 0:
         wait = max(wait, min(int(retry_after * 1000), LONGEST_RETRY_AFTER))
@@ -219,8 +245,9 @@ def delay(effect: str, attempt: int, retry_after: float | None) -> int:
 
 
 def idempotency(action: Action, settings: Mapping[str, Any]) -> str:
-    """none | key | lookup, under these settings. A plugin's module may say so by a function `idempotency(settings)`, because a transport
-    to files recognises every key and one by SMTP none; the record's own word counts otherwise (`key` without a window: none)."""
+    """none | key | lookup, under these settings. A plugin's module may say so by a function `idempotency(settings)`, because a
+    transport to files recognises every key and one by SMTP none; the record's own word counts otherwise (`key` without a window:
+    none)."""
     module = sys.modules.get(getattr(action.perform, "__module__", "") or "")
     ask = getattr(module, "idempotency", None)
     if callable(ask):

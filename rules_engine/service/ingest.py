@@ -1,7 +1,7 @@
 """Files of events and contacts into the log: JSON Lines or CSV, plain or gzip, streamed, a few hundred lines a transaction.
 
-Safe to repeat: what is known is counted as a duplicate, so a killed import is gone on with by running it again. A bad line is kept
-aside with its number and reason and never stops the others.
+Safe to repeat: what is known is counted as a duplicate, so a killed import is gone on with by running it again. A bad line is
+kept aside with its number and reason and never stops the others.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from rules_engine.limits import MAX_EVENT_BYTES, MAX_NAME_LENGTH
 from rules_engine.service import faults as points
 from rules_engine.store.port import SOURCE_CONTACTS, SOURCE_EVENTS, Arrival, BadData, Store
 
-BATCH = 500                  # lines of one transaction
-MAX_ID = 500                 # characters of an id
-SHOWN = 2_000                # characters of a bad line that are kept aside
+BATCH = 500  # lines of one transaction
+MAX_ID = 500  # characters of an id
+SHOWN = 2_000  # characters of a bad line that are kept aside
 MAX_MOMENT = 253_402_300_800_000  # the year 10000
 _DAMAGED = (OSError, EOFError, zlib.error)
 
@@ -36,8 +36,9 @@ ReadContact = Callable[[dict[str, Any], int], ContactChange]
 
 
 class Ingested(NamedTuple):
-    """What became of a file. `lines`: records read. `without_id`: events that had none: a repeat of the same file is recognised, but an
-    identical event in another file is taken for a repeat of it. `incomplete`: why the file could not be read to its end, or ""."""
+    """What became of a file. `lines`: records read. `without_id`: events that had none: a repeat of the same file is recognised,
+    but an identical event in another file is taken for a repeat of it. `incomplete`: why the file could not be read to its end,
+    or ""."""
 
     lines: int
     accepted: int
@@ -58,10 +59,20 @@ class Line(NamedTuple):
     reason: str = ""
 
 
-def import_events(store: Store, path: Path, read: ReadEvent, *, default_at: str | None = None, source: str = SOURCE_EVENTS, batch: int = BATCH,
-                  progress: Callable[[int, int], None] | None = None, faults: points.Faults = points.none) -> Ingested:
-    """Appends the events of a file. read: makes an Event of a record of CLI.md, raises ValueError(sentence). default_at: a moment for
-    lines that have none. progress(lines, bytes of the file read). Raises StoreError, and OSError if the file can't be opened."""
+def import_events(
+    store: Store,
+    path: Path,
+    read: ReadEvent,
+    *,
+    default_at: str | None = None,
+    source: str = SOURCE_EVENTS,
+    batch: int = BATCH,
+    progress: Callable[[int, int], None] | None = None,
+    faults: points.Faults = points.none,
+) -> Ingested:
+    """Appends the events of a file. read: makes an Event of a record of CLI.md, raises ValueError(sentence). default_at: a moment
+    for lines that have none. progress(lines, bytes of the file read). Raises StoreError, and OSError if the file can't be
+    opened."""
     occurrences: Counter[bytes] = Counter()
 
     def make(line: Line) -> tuple[Arrival, bool]:
@@ -80,12 +91,21 @@ def import_events(store: Store, path: Path, read: ReadEvent, *, default_at: str 
     return _import(store, Path(path), "event", make, batch, progress, faults)
 
 
-def import_contacts(store: Store, path: Path, read: ReadContact, *, default_at: int | None = None, batch: int = BATCH,
-                    progress: Callable[[int, int], None] | None = None, faults: points.Faults = points.none) -> Ingested:
+def import_contacts(
+    store: Store,
+    path: Path,
+    read: ReadContact,
+    *,
+    default_at: int | None = None,
+    batch: int = BATCH,
+    progress: Callable[[int, int], None] | None = None,
+    faults: points.Faults = points.none,
+) -> Ingested:
     """Appends the contacts of a file as changes of contacts. read: as for events, told the moment.
 
-    The moment of a change: the line's `at`, or default_at, or its `created_at`, or when the file was last written. The same content from
-    the same state of the file is a repeat; from a file that was written anew it is told again, because it may put back an older value.
+    The moment of a change: the line's `at`, or default_at, or its `created_at`, or when the file was last written. The same
+    content from the same state of the file is a repeat; from a file that was written anew it is told again, because it may put
+    back an older value.
     """
     path = Path(path)
     written = path.stat().st_mtime_ns // 1_000_000
@@ -111,10 +131,13 @@ def readers(model: Any, default_zone: str = "UTC") -> tuple[ReadEvent, ReadConta
     """The engine's own readers, which know the declared types."""
     from rules_engine.engine import values
 
-    return (lambda record: values.read_event(model, record, default_zone)), (lambda record, at: values.read_contact(model, record, at))
+    return (lambda record: values.read_event(model, record, default_zone)), (
+        lambda record, at: values.read_contact(model, record, at)
+    )
 
 
 # ---------------------------------------------------------------- one record
+
 
 def _name(kind: str, content: Any, occurrences: Counter[bytes]) -> str:
     """An id from the content, and from which of several identical lines it is."""
@@ -143,6 +166,7 @@ def _moment(value: Any, name: str) -> int:
 
 # ---------------------------------------------------------------- a file
 
+
 @dataclass(slots=True)
 class _Sums:
     lines: int = 0
@@ -152,8 +176,15 @@ class _Sums:
     without_id: int = 0
 
 
-def _import(store: Store, path: Path, label: str, make: Callable[[Line], tuple[Arrival, bool]], batch: int,
-            progress: Callable[[int, int], None] | None, faults: points.Faults) -> Ingested:
+def _import(
+    store: Store,
+    path: Path,
+    label: str,
+    make: Callable[[Line], tuple[Arrival, bool]],
+    batch: int,
+    progress: Callable[[int, int], None] | None,
+    faults: points.Faults,
+) -> Ingested:
     sums, incomplete = _Sums(), ""
     with path.open("rb") as raw, _Rejected(path) as rejected:
         waiting: list[tuple[Line, Arrival]] = []
@@ -183,7 +214,9 @@ def _import(store: Store, path: Path, label: str, make: Callable[[Line], tuple[A
         except _DAMAGED as error:
             incomplete = f"the file can't be read behind line {sums.lines}: {error}"
         flush()
-        return Ingested(sums.lines, sums.accepted, sums.duplicates, sums.conflicts, rejected.count, sums.without_id, rejected.kept, incomplete)
+        return Ingested(
+            sums.lines, sums.accepted, sums.duplicates, sums.conflicts, rejected.count, sums.without_id, rejected.kept, incomplete
+        )
 
 
 def _record(store: Store, waiting: list[tuple[Line, Arrival]], sums: _Sums, rejected: _Rejected, label: str) -> None:
@@ -246,6 +279,7 @@ def _visible(text: str) -> str:
 
 
 # ---------------------------------------------------------------- formats
+
 
 def _lines(path: Path, raw: IO[bytes]) -> Iterator[Line]:
     """The records of a file; the format is told by its name (.csv, .csv.gz), everything else is JSON Lines."""
@@ -352,8 +386,8 @@ _Piece = tuple[int, bytes, bool]
 class _Tape:
     """Feeds the CSV reader, and remembers the lines of the record being read: a quoted cell may span several.
 
-    A quote that is not closed would swallow the rest of the file; so when a record is bad, only its first line is rejected and the
-    others are fed again.
+    A quote that is not closed would swallow the rest of the file; so when a record is bad, only its first line is rejected and
+    the others are fed again.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -401,7 +435,8 @@ class _Tape:
 
 @contextmanager
 def _no_field_limit() -> Iterator[None]:
-    """csv's limit of 131,072 characters a field is ours for the length of a record: a field may be as long as that, not longer."""
+    """csv's limit of 131,072 characters a field is ours for the length of a record: a field may be as long as that, not
+    longer."""
     before = csv.field_size_limit(2 * MAX_EVENT_BYTES)
     try:
         yield

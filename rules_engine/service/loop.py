@@ -1,8 +1,9 @@
-"""The service around the pump and the dispatcher: once, or until a signal. Nothing is lost by ending it anywhere; a drain is only tidier.
+"""The service around the pump and the dispatcher: once, or until a signal. Nothing is lost by ending it anywhere; a drain is only
+tidier.
 
-`schedule` is the bell: it says when to look, never what is due. What is due is in the store, so a bell that rings late, twice or not at
-all changes nothing but the delay. Its two traps are closed here: an exception in one job (each is guarded), and a clock set back (the
-bell is hung up anew when it would be silent for longer than its longest pause).
+`schedule` is the bell: it says when to look, never what is due. What is due is in the store, so a bell that rings late, twice or
+not at all changes nothing but the delay. Its two traps are closed here: an exception in one job (each is guarded), and a clock
+set back (the bell is hung up anew when it would be silent for longer than its longest pause).
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from rules_engine.store.port import Store, StoreError
 
 log = logging.getLogger("camp.service")
 
-POLL = 250                 # ms: how long new rows of the log may wait for a sleeping service
-HEARTBEAT_SECONDS = 1      # the bell rings at least so often; the loop itself looks every POLL
+POLL = 250  # ms: how long new rows of the log may wait for a sleeping service
+HEARTBEAT_SECONDS = 1  # the bell rings at least so often; the loop itself looks every POLL
 MAINTENANCE_SECONDS = 600
-LONGEST_PAUSE = 30_000     # ms between tries while the store is locked or the disk full
+LONGEST_PAUSE = 30_000  # ms between tries while the store is locked or the disk full
 
 
 class Progress(NamedTuple):
@@ -46,7 +47,8 @@ class Progress(NamedTuple):
 @dataclass(slots=True)
 class RunSummary:
     """What a run did. `decisions`: (campaign or rule, kind, action, outcome) -> count. `effects`: outbox state reached -> count.
-    `planned`: effects that the engine asked for. `unknown`: effects found in doubt at the start. `at`: the log time reached (ms)."""
+    `planned`: effects that the engine asked for. `unknown`: effects found in doubt at the start. `at`: the log time reached
+    (ms)."""
 
     events: int = 0
     wakes: int = 0
@@ -81,28 +83,49 @@ class Stop:
 class Service:
     """One program over one store, by one process: owns pump and dispatcher, and keeps the sum of what they did."""
 
-    def __init__(self, store: Store, program: Any, host: Host, clock: Clock, *, sources: Mapping[str, str] | None = None,
-                 settings: Mapping[str, Mapping[str, Any]] | None = None, project: Path | None = None, engine: Engine | None = None,
-                 attributes: Attributes | None = None, runner: Runner | None = None, dispatch: bool = True, progress: Callable[[Progress], None] | None = None,
-                 stop: Stop | None = None, faults: points.Faults = points.none, **pump: Any) -> None:
+    def __init__(
+        self,
+        store: Store,
+        program: Any,
+        host: Host,
+        clock: Clock,
+        *,
+        sources: Mapping[str, str] | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        project: Path | None = None,
+        engine: Engine | None = None,
+        attributes: Attributes | None = None,
+        runner: Runner | None = None,
+        dispatch: bool = True,
+        progress: Callable[[Progress], None] | None = None,
+        stop: Stop | None = None,
+        faults: points.Faults = points.none,
+        **pump: Any,
+    ) -> None:
         """Call it under the store's run lock: it recovers what a dead process left. pump: sizes for `Pump`."""
         self.summary, self.stop = RunSummary(), stop or Stop()
         self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
         store.record_program(program.digest, sources or {})
         self.pump = Pump(store, program, engine, faults=faults, **pump)
-        self.dispatcher = Dispatcher(store, host, clock, settings=settings, project=project, attributes=attributes, runner=runner,
-                                     faults=faults) if dispatch else None
+        self.dispatcher = (
+            Dispatcher(
+                store, host, clock, settings=settings, project=project, attributes=attributes, runner=runner, faults=faults
+            )
+            if dispatch
+            else None
+        )
         self.summary.at = self.pump.at
         if self.dispatcher is not None:
             self.summary.unknown = len(self.dispatcher.recover())
 
     def work(self, until: int | None = None) -> bool:
-        """All that can be done now (or up to `until`, in a replay): log, wake-ups, hand-overs, and what they lead to. False if stopped."""
+        """All that can be done now (or up to `until`, in a replay): log, wake-ups, hand-overs, and what they lead to. False if
+        stopped."""
         while self._pump_all(until) and self._dispatch_all(until):
             if self._idle(until):
-                return True
-        self.summary.stopped = True
-        return False
+                break
+        self.summary.at, self.summary.stopped = self.pump.at, self.stop.wanted
+        return not self.summary.stopped
 
     def beat(self) -> bool:
         """A little of everything, live: one block, one claim. Whether there was something to do."""
@@ -111,7 +134,7 @@ class Service:
             self.summary.add(turn)
         handed = None if self.stop.wanted else self._hand_over(None)
         self._report()
-        return turn is not None or handed
+        return turn is not None or bool(handed)
 
     def pause(self) -> int:
         """Milliseconds until something is due, at most POLL."""
@@ -155,20 +178,29 @@ class Service:
             self._progress(Progress(done.events, done.wakes, sum(done.effects.values()), done.at))
 
 
-def run_once(store: Store, program: Any, host: Host, clock: Clock, until: int | None = None, progress: Callable[[Progress], None] | None = None,
-             **options: Any) -> RunSummary:
-    """Does all that is to be done now, and returns. until: play history up to and including that moment (ms) instead of living in the
-    wall's time. A signal ends it early and tidily (`stopped`). options: see Service. Raises StoreError, also if another process runs."""
+def run_once(
+    store: Store,
+    program: Any,
+    host: Host,
+    clock: Clock,
+    until: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> RunSummary:
+    """Does all that is to be done now, and returns. until: play history up to and including that moment (ms) instead of living in
+    the wall's time. A signal ends it early and tidily (`stopped`). options: see Service. Raises StoreError, also if another
+    process runs."""
     with store.run_lock(), draining(options.pop("stop", None)) as stop:
         service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
         service.work(until)
         return service.summary
 
 
-def run_forever(store: Store, program: Any, host: Host, clock: Clock, progress: Callable[[Progress], None] | None = None,
-                **options: Any) -> RunSummary:
-    """Runs until SIGTERM or SIGINT, then finishes the current block and hand-over and returns. Trouble that passes (a locked database, a
-    full disk) is waited out. options: see Service. Raises StoreError for what does not pass."""
+def run_forever(
+    store: Store, program: Any, host: Host, clock: Clock, progress: Callable[[Progress], None] | None = None, **options: Any
+) -> RunSummary:
+    """Runs until SIGTERM or SIGINT, then finishes the current block and hand-over and returns. Trouble that passes (a locked
+    database, a full disk) is waited out. options: see Service. Raises StoreError for what does not pass."""
     with store.run_lock(), draining(options.pop("stop", None)) as stop:
         service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
         _Loop(service, store, clock).run()
@@ -237,7 +269,8 @@ class _Loop:
 
 @contextlib.contextmanager
 def draining(stop: Stop | None = None) -> Iterator[Stop]:
-    """While it runs, SIGTERM and SIGINT ask for an end; a second one interrupts at once. Elsewhere than in the main thread: as given."""
+    """While it runs, SIGTERM and SIGINT ask for an end; a second one interrupts at once. Elsewhere than in the main thread: as
+    given."""
     stop = stop or Stop()
 
     def ask(number: int, frame: object) -> None:

@@ -1,8 +1,9 @@
 """The pump: new events and due wake-ups, through `advance`, into the store, one block a transaction (law 7 of the core).
 
-Live: events in order of arrival, the log's time is the time of arrival; wake-ups fire up to the wall's time, once the log is read to
-its end. Replay: everything in order of (time, wake-ups first, then seq), the log's time is when things happened, up to a given moment.
-Where blocks begin and end changes nothing: a test compares block sizes, and a killed process just goes on from the last commit.
+Live: events in order of arrival, the log's time is the time of arrival; wake-ups fire up to the wall's time, once the log is read
+to its end. Replay: everything in order of (time, wake-ups first, then seq), the log's time is when things happened, up to a given
+moment. Where blocks begin and end changes nothing: a test compares block sizes, and a killed process just goes on from the last
+commit.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Caus
 
 log = logging.getLogger("camp.pump")
 
-LIVE_BLOCK = 500          # events of one transaction; at 100 the sync costs as much as the work, above 500 little is won
-LIVE_MILLISECONDS = 20    # a block of slow events ends after that, so that the first is not acknowledged late
-REPLAY_BLOCK = 2_000      # nobody waits for a single event of a replay
-CACHE_BYTES = 64 << 20    # states in memory, as JSON
+LIVE_BLOCK = 500  # events of one transaction; at 100 the sync costs as much as the work, above 500 little is won
+LIVE_MILLISECONDS = 20  # a block of slow events ends after that, so that the first is not acknowledged late
+REPLAY_BLOCK = 2_000  # nobody waits for a single event of a replay
+CACHE_BYTES = 64 << 20  # states in memory, as JSON
 _BAD = (BadData, TypeError, ValueError, OverflowError)  # what values that can't be stored raise; UnicodeError is a ValueError
 
 Key = tuple[int, int, Any]  # (time, 0, contact) of a wake-up, (time, 1, seq) of a log row: the order of a replay
@@ -72,8 +73,17 @@ class _Held:
 class Pump:
     """Runs one program over one store. Call it under the store's run lock, from one thread."""
 
-    def __init__(self, store: Store, program: Any, engine: Engine | None = None, *, live_block: int = LIVE_BLOCK, replay_block: int = REPLAY_BLOCK,
-                 cache_bytes: int = CACHE_BYTES, faults: points.Faults = points.none) -> None:
+    def __init__(
+        self,
+        store: Store,
+        program: Any,
+        engine: Engine | None = None,
+        *,
+        live_block: int = LIVE_BLOCK,
+        replay_block: int = REPLAY_BLOCK,
+        cache_bytes: int = CACHE_BYTES,
+        faults: points.Faults = points.none,
+    ) -> None:
         self._store, self._program, self._engine = store, program, engine or real_engine()
         self._live_block, self._replay_block, self._faults = live_block, replay_block, faults
         self._cache = _Cache(cache_bytes)
@@ -86,8 +96,8 @@ class Pump:
     def live(self, clock: Clock) -> Turn | None:
         """One block of the log or of due wake-ups; None if there is nothing to do. Raises StoreError.
 
-        While the log has a backlog, its time stands at the last event read, and what is due by then fires in between. The wall's time counts
-        once the log is read to its end.
+        While the log has a backlog, its time stands at the last event read, and what is due by then fires in between. The wall's
+        time counts once the log is read to its end.
         """
         due = self._store.due(self.at, self._limit(self._live_block)) if self._log_turn else []
         self._log_turn = False
@@ -128,13 +138,16 @@ class Pump:
         rows = self._store.read_history(until, limit)
         due = self._store.due(until, limit)
         if not rows and not due:
-            return self._reach(until)
+            self._reach(until)
+            return None
         agenda: list[tuple[Key, LogRow | None]] = [((row.cause.at, 1, row.seq), row) for row in rows]
         agenda += [((at, 0, contact), None) for at, contact in due]
         agenda.sort(key=lambda item: item[0])
         # Beyond a list that is full there may be more of its kind: what comes later has to wait for the next block.
-        last = min(((rows[-1].cause.at, 1, rows[-1].seq) if len(rows) == limit else (until + 1, 0, "")),
-                   ((*due[-1][:1], 0, due[-1][1]) if len(due) == limit else (until + 1, 0, "")))
+        last = min(
+            ((rows[-1].cause.at, 1, rows[-1].seq) if len(rows) == limit else (until + 1, 0, "")),
+            ((*due[-1][:1], 0, due[-1][1]) if len(due) == limit else (until + 1, 0, "")),
+        )
         block = self._begin([item[1].cause.contact if item[1] else item[0][2] for item in agenda])
         for key, row in _merge(agenda, block, last):
             if row is None:
@@ -216,8 +229,8 @@ class _Block:
         self.saved = Block(program.digest)
         self.at, self.count, self.events, self.wakes = at, 0, 0, 0
         self.first: LogRow | Wake | None = None
-        self.crossed = False           # an event for another contact was emitted
-        self.awake: list[Key] = []     # wake-ups asked for since the last look
+        self.crossed = False  # an event for another contact was emitted
+        self.awake: list[Key] = []  # wake-ups asked for since the last look
 
     def event(self, row: LogRow, now: int) -> None:
         """One row of the log: done, or set aside."""
@@ -289,7 +302,8 @@ class _Block:
             self.crossed = self.crossed or not acted
 
     def _state(self, held: _Held, contact: str, now: int) -> dict:
-        """The contact's state, to be consumed. After a refusal it is built again from the last commit: `advance` is deterministic."""
+        """The contact's state, to be consumed. After a refusal it is built again from the last commit: `advance` is
+        deterministic."""
         if held.state is not None:
             return held.state
         state = codec.load(held.stored.state) if held.stored else self._new_state(contact, held.past[0][1] if held.past else now)
@@ -318,7 +332,8 @@ class _Block:
 
 
 def _merge(agenda: list[tuple[Key, LogRow | None]], block: _Block, last: Key) -> Iterator[tuple[Key, LogRow | None]]:
-    """The agenda up to `last`, with the wake-ups that turn up on the way, in order; without those that are stale when their turn comes."""
+    """The agenda up to `last`, with the wake-ups that turn up on the way, in order; without those that are stale when their turn
+    comes."""
     extra: list[Key] = []
     index = 0
     while True:
@@ -339,8 +354,8 @@ def _merge(agenda: list[tuple[Key, LogRow | None]], block: _Block, last: Key) ->
 
 
 class _Cache:
-    """States by contact, the latest used kept, bounded by bytes. Holds only what is committed, as JSON: a dictionary is ten times larger,
-    and decoding it anew for each block makes a cached state and one read after a restart the same thing."""
+    """States by contact, the latest used kept, bounded by bytes. Holds only what is committed, as JSON: a dictionary is ten times
+    larger, and decoding it anew for each block makes a cached state and one read after a restart the same thing."""
 
     def __init__(self, size: int) -> None:
         self._size, self._used = size, 0

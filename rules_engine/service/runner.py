@@ -1,5 +1,5 @@
-"""Calls plugins with a deadline, and turns whatever they do into an Outcome. A child process may take the place of these threads: it only
-has to keep `Runner`."""
+"""Calls plugins with a deadline, and turns whatever they do into an Outcome. A child process may take the place of these threads:
+it only has to keep `Runner`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rules_engine.actions import Action, Call, Outcome
 
 log = logging.getLogger("camp.runner")
 
-MAX_HUNG = 16        # threads that plugins never gave back; above it nothing more is called
-MAX_DETAIL = 1_000   # characters of a detail that are kept
+MAX_HUNG = 16  # threads that plugins never gave back; above it nothing more is called
+MAX_DETAIL = 1_000  # characters of a detail that are kept
 
 Work = tuple[Action | None, Call]
 
@@ -40,8 +40,8 @@ class DirectRunner:
 
 
 class ThreadRunner:
-    """Calls in threads. A thread can't be killed: after its time-out the outcome is `unknown`, the call may still be running, and a new
-    thread takes its place."""
+    """Calls in threads. A thread can't be killed: after its time-out the outcome is `unknown`, the call may still be running, and
+    a new thread takes its place."""
 
     def __init__(self, workers: int = 4) -> None:
         self.workers = workers
@@ -52,12 +52,12 @@ class ThreadRunner:
         """See Runner. Works through the list `workers` at a time."""
         outcomes: list[Outcome] = []
         for start in range(0, len(work), self.workers):
-            outcomes += self._together(work[start:start + self.workers])
+            outcomes += self._together(work[start : start + self.workers])
         return outcomes
 
     def _together(self, work: Sequence[Work]) -> list[Outcome]:
         self._hung = [worker for worker in self._hung if worker.busy]
-        running = []
+        running: list[tuple[Action | None, _Worker | None]] = []
         for action, call in work:
             if action is None or action.perform is None or len(self._hung) >= MAX_HUNG:
                 running.append((action, None))
@@ -141,4 +141,4 @@ def _text(value: Any) -> str:
 
 def _short(text: str) -> str:
     line = " ".join(text.split()) if not text.isprintable() else text
-    return line if len(line) <= MAX_DETAIL else line[:MAX_DETAIL - 1] + "…"
+    return line if len(line) <= MAX_DETAIL else line[: MAX_DETAIL - 1] + "…"

@@ -1,7 +1,8 @@
 """What Camp remembers: contacts' states, the event log, the decision journal, the outbox, program versions.
 
-Owns the port (`port.py`: nouns, verbs, errors) and its two implementations with one contract suite: `memory.py` and `sqlite.py`, the only
-SQL of Camp. May import facts, decisions, clock and limits; never the engine, a plugin or the terminal. `open_store` imports SQLite lazily.
+Owns the port (`port.py`: nouns, verbs, errors) and its two implementations with one contract suite: `memory.py` and `sqlite.py`,
+the only SQL of Camp. May import facts, decisions, clock and limits; never the engine, a plugin or the terminal. `open_store`
+imports SQLite lazily.
 """
 
 from __future__ import annotations

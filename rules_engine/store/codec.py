@@ -31,9 +31,9 @@ def load(data: bytes) -> Any:
         return json.loads(data)
 
 
-def plain(text: str | None) -> str | None:
+def plain(text: str) -> str:
     """A text that every database takes: lone surrogates become visible escapes."""
-    if text is None or text.isascii():
+    if text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -82,5 +82,20 @@ def decision(row: tuple) -> Decision:
     """A decision from (at, contact, campaign, rule, key, step, kind, action, outcome, reason, cause, detail)."""
     at, contact, campaign, rule, key, step, kind, action, outcome, reason, cause_id, packed = row
     primary, params, because, place = load(packed)
-    return Decision(at, contact, campaign, rule, key, step, kind, action, primary, params, outcome, reason,
-                    tuple(tuple(pair) for pair in because), cause_id, tuple(place or ()))
+    return Decision(
+        at,
+        contact,
+        campaign,
+        rule,
+        key,
+        step,
+        kind,
+        action,
+        primary,
+        params,
+        outcome,
+        reason,
+        tuple(tuple(pair) for pair in because),
+        cause_id,
+        tuple(place or ()),
+    )

@@ -16,22 +16,38 @@ from rules_engine.store.port import BadData, StoreError
 
 sqlite3 = peewee.sqlite3  # pysqlite3 where that is newer: Debian's 3.40.1 has a corruption bug when the WAL is reset
 
-BUSY_SECONDS = 10          # how long a writer waits for another's transaction, which lasts milliseconds
-CACHE_KIB = 32_768         # pages in memory
-WAL_BYTES = 64 << 20       # what is left of the log file after a checkpoint
+BUSY_SECONDS = 10  # how long a writer waits for another's transaction, which lasts milliseconds
+CACHE_KIB = 32_768  # pages in memory
+WAL_BYTES = 64 << 20  # what is left of the log file after a checkpoint
 
 _BAD_DATA = (sqlite3.IntegrityError, sqlite3.DataError, peewee.IntegrityError, OverflowError, UnicodeError)
 
 _KINDS = {5: "locked", 6: "locked", 8: "readonly", 10: "io", 11: "corrupt", 13: "full", 14: "missing", 26: "foreign"}
-_WORDS = (("locked", "locked"), ("readonly", "readonly"), ("disk is full", "full"), ("malformed", "corrupt"), ("not a database", "foreign"),
-          ("unable to open", "missing"), ("disk i/o", "io"))
+_WORDS = (
+    ("locked", "locked"),
+    ("readonly", "readonly"),
+    ("disk is full", "full"),
+    ("malformed", "corrupt"),
+    ("not a database", "foreign"),
+    ("unable to open", "missing"),
+    ("disk i/o", "io"),
+)
 _SAY = {
     "locked": ("the database {path} is locked by another process", "try again; a program that holds it for long must be stopped"),
     "readonly": ("the database {path} can't be written", "check the permissions of the file and of its folder"),
-    "full": ("the disk is full; nothing of this step was saved", "free some space on the disk of {path}; what was acknowledged is safe"),
-    "corrupt": ("the database {path} is damaged", "stop, copy the file away, and restore the latest backup (`camp db backup` makes them)"),
+    "full": (
+        "the disk is full; nothing of this step was saved",
+        "free some space on the disk of {path}; what was acknowledged is safe",
+    ),
+    "corrupt": (
+        "the database {path} is damaged",
+        "stop, copy the file away, and restore the latest backup (`camp db backup` makes them)",
+    ),
     "foreign": ("{path} is not a Camp database", "name another file, or make a new database with `camp init`"),
-    "missing": ("the database {path} can't be opened", "check that the folder exists and may be written; `camp init` makes a project"),
+    "missing": (
+        "the database {path} can't be opened",
+        "check that the folder exists and may be written; `camp init` makes a project",
+    ),
     "io": ("the disk of {path} gives errors", "look at the machine's log; restore the latest backup on a sound disk"),
 }
 
@@ -54,7 +70,9 @@ def say(error: Exception, path: object) -> StoreError:
 class Database:
     """One SQLite file. `faults(point)` is called before and after each commit as `NAME.before_commit`, `NAME.after_commit`."""
 
-    def __init__(self, path: Path, *, create: bool, readonly: bool, faults: Callable[[str], None], migrations: tuple[str, ...] = MIGRATIONS):
+    def __init__(
+        self, path: Path, *, create: bool, readonly: bool, faults: Callable[[str], None], migrations: tuple[str, ...] = MIGRATIONS
+    ):
         self.path, self.readonly, self._faults, self._migrations = path, readonly, faults, migrations
         self._inside = False
         self._open(create)
@@ -63,8 +81,11 @@ class Database:
 
     def _open(self, create: bool) -> None:
         if not self.path.exists() and not create:
-            raise StoreError(f"there is no database {self.path}", "make one with `camp init`, or import something first", "missing")
-        # Pragmas come after the connection, one by one: peewee would set them inside connect(), where "locked" can't be told apart.
+            raise StoreError(
+                f"there is no database {self.path}", "make one with `camp init`, or import something first", "missing"
+            )
+        # Pragmas come after the connection, one by one: peewee would set them inside connect(), where "locked" can't be told
+        # apart.
         self.peewee = peewee.SqliteDatabase(str(self.path), timeout=BUSY_SECONDS)
         try:
             self.peewee.connect()
@@ -85,8 +106,11 @@ class Database:
         if tables and self.one("PRAGMA application_id") != APPLICATION_ID:
             raise StoreError(_SAY["foreign"][0].format(path=self.path), _SAY["foreign"][1], "foreign")
         if version > len(self._migrations):
-            raise StoreError(f"the database {self.path} has schema {version}, and this Camp knows only up to {len(self._migrations)}",
-                             "it was used by a newer Camp: upgrade this one", "newer")
+            raise StoreError(
+                f"the database {self.path} has schema {version}, and this Camp knows only up to {len(self._migrations)}",
+                "it was used by a newer Camp: upgrade this one",
+                "newer",
+            )
 
     def _set_pragmas(self) -> None:
         self.raw.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -96,7 +120,10 @@ class Database:
             return
         mode = self._patiently(lambda: self.one("PRAGMA journal_mode = WAL"))
         if mode != "wal":
-            raise StoreError(f"the database {self.path} can't be kept safely here (journal mode {mode})", "use a local disk, not a network folder")
+            raise StoreError(
+                f"the database {self.path} can't be kept safely here (journal mode {mode})",
+                "use a local disk, not a network folder",
+            )
         self.raw.execute("PRAGMA synchronous = FULL")
         self.raw.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
 
@@ -119,7 +146,10 @@ class Database:
         if self.readonly:
             raise StoreError(f"the database {self.path} has an older schema", "upgrade it with `camp db migrate`", "older")
         if self.one("PRAGMA user_version") and is_running(self.path):
-            raise StoreError(f"the database {self.path} has an older schema and a `camp run` of an older version is using it", "stop that first")
+            raise StoreError(
+                f"the database {self.path} has an older schema and a `camp run` of an older version is using it",
+                "stop that first",
+            )
         for number, script in enumerate(self._migrations, 1):
             with self.tx("migrate"):
                 if self.one("PRAGMA user_version") >= number:  # another process was faster
@@ -133,8 +163,9 @@ class Database:
 
     @contextlib.contextmanager
     def tx(self, name: str) -> Iterator[Any]:
-        """The only transaction: takes the write lock at once (a deferred one loses to "locked" in the middle), may not be nested (when
-        a disk is full SQLite rolls back everything, and an outer one would go on statement by statement). Yields the connection.
+        """The only transaction: takes the write lock at once (a deferred one loses to "locked" in the middle), may not be nested
+        (when a disk is full SQLite rolls back everything, and an outer one would go on statement by statement). Yields the
+        connection.
         """
         if self._inside:
             raise AssertionError("a transaction inside a transaction")
@@ -182,7 +213,10 @@ class Database:
         """SQLite's own integrity check, and references that point nowhere."""
         try:
             said = [row[0] for row in self.rows("PRAGMA integrity_check(20)") if row[0] != "ok"]
-            said += [f"a row of {table} refers to a {parent} that is not there" for table, _, parent, _ in self.rows("PRAGMA foreign_key_check")]
+            said += [
+                f"a row of {table} refers to a {parent} that is not there"
+                for table, _, parent, _ in self.rows("PRAGMA foreign_key_check")
+            ]
         except StoreError as error:
             said = [error.message]
         return said

@@ -13,18 +13,21 @@ from rules_engine.store.port import StoreError
 
 TRIES, PAUSE = 5, 20  # times and ms: `is_running` holds the lock for an instant
 
+
 @contextmanager
 def run_lock(database: Path) -> Iterator[None]:
     """Holds DATABASE.lock. Raises StoreError if another process (or another store of this one) holds it.
 
-    The lock belongs to the open file: a forked child that outlives its parent would keep it, so children must not inherit descriptors
-    (Python's subprocess does not). The file stays: removing it would let two processes lock two files of one name.
+    The lock belongs to the open file: a forked child that outlives its parent would keep it, so children must not inherit
+    descriptors (Python's subprocess does not). The file stays: removing it would let two processes lock two files of one name.
     """
     path = database.with_name(database.name + ".lock")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise StoreError(f"the lock file {path} can't be opened: {error.strerror}", "check the folder's permissions", "readonly") from error
+        raise StoreError(
+            f"the lock file {path} can't be opened: {error.strerror}", "check the folder's permissions", "readonly"
+        ) from error
     try:
         _take(descriptor, database)
         os.ftruncate(descriptor, 0)
@@ -43,8 +46,11 @@ def _take(descriptor: int, database: Path) -> None:
             SystemClock().sleep(PAUSE)
     holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
     who = f" (process {holder})" if holder.isdigit() else ""
-    raise StoreError(f"another `camp run`{who} is using {database}",
-                     "wait for it to end, or stop it; importing events and looking at things works meanwhile", "running")
+    raise StoreError(
+        f"another `camp run`{who} is using {database}",
+        "wait for it to end, or stop it; importing events and looking at things works meanwhile",
+        "running",
+    )
 
 
 def is_running(database: Path) -> bool:

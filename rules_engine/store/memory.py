@@ -12,9 +12,28 @@ from rules_engine.clock import Clock, SystemClock
 from rules_engine.decisions import Decision
 from rules_engine.facts import Wake
 from rules_engine.store import codec
-from rules_engine.store.port import (DIED, RESOLUTIONS, RESTARTED, SOURCE_ENGINE, Arrival, Attempt, BadData, Block, Candidate, ContactRow, Counts, EffectRow,
-                                     JournalRow, LogRow, Position, Recorded, Settlement, StoreError, Verdict, Version)
-
+from rules_engine.store.port import (
+    DIED,
+    RESOLUTIONS,
+    RESTARTED,
+    SOURCE_ENGINE,
+    Arrival,
+    Attempt,
+    BadData,
+    Block,
+    Candidate,
+    ContactRow,
+    Counts,
+    EffectRow,
+    JournalRow,
+    LogRow,
+    Position,
+    Recorded,
+    Settlement,
+    StoreError,
+    Verdict,
+    Version,
+)
 
 
 class MemoryStore:
@@ -42,7 +61,8 @@ class MemoryStore:
         for arrival in arrivals:
             if isinstance(arrival.cause, Wake):
                 raise BadData("a wake-up is not for the log")
-        duplicates, conflicts = [], []
+        duplicates: list[int] = []
+        conflicts: list[int] = []
         for index, arrival in enumerate(arrivals):
             print_ = codec.fingerprint(arrival.cause)
             known = self._ids.get((arrival.source, arrival.cause.id))
@@ -77,7 +97,7 @@ class MemoryStore:
 
     def read_history(self, until: int, limit: int) -> list[LogRow]:
         """See Store."""
-        taken = []
+        taken: list[tuple[int, int]] = []
         while self._new and self._new[0][0] <= until and len(taken) < limit:
             key = heapq.heappop(self._new)
             if self._log[key[1] - 1].status == "new" and (not taken or taken[-1] != key):
@@ -113,7 +133,9 @@ class MemoryStore:
         """See Store."""
         purged = 0
         for index, row in enumerate(self._log):
-            full = not isinstance(row.cause, Wake) and (getattr(row.cause, "data", None) or getattr(row.cause, "attributes", None))
+            full = not isinstance(row.cause, Wake) and (
+                getattr(row.cause, "data", None) or getattr(row.cause, "attributes", None)
+            )
             if row.status == "done" and row.received < before and full:
                 kind, name, _, _ = codec.body(row.cause)
                 empty = codec.cause(kind, row.cause.id, name, row.cause.contact, row.cause.at, None, None, row.received)
@@ -131,7 +153,7 @@ class MemoryStore:
         """See Store."""
         ids = sorted(self._contacts)
         start = bisect.bisect_right(ids, after)
-        return ids[start:start + limit]
+        return ids[start : start + limit]
 
     def due(self, now: int, limit: int) -> list[tuple[int, str]]:
         """See Store."""
@@ -172,13 +194,15 @@ class MemoryStore:
         self._journal += decisions
         for effect in block.effects:
             if effect.id not in self._effects:
-                row = EffectRow(*effect, seq=len(self._effects) + 1, next_at=effect.at)
-                self._effects[effect.id] = row._replace(primary=_json(row.primary), params=_json(row.params))
+                made = EffectRow(*effect, seq=len(self._effects) + 1, next_at=effect.at)
+                self._effects[effect.id] = made._replace(primary=_json(made.primary), params=_json(made.params))
         for arrival in block.emits:
             if (arrival.source, arrival.cause.id) not in self._ids:
                 self._add(arrival, codec.fingerprint(arrival.cause))
-        self._position = Position(self._position.cursor if block.cursor is None else block.cursor,
-                                  self._position.clock if block.clock is None else block.clock)
+        self._position = Position(
+            self._position.cursor if block.cursor is None else block.cursor,
+            self._position.clock if block.clock is None else block.clock,
+        )
 
     def _stick(self, wake: Wake, reason: str) -> None:
         key = (SOURCE_ENGINE, codec.wake_id(wake))
@@ -236,8 +260,13 @@ class MemoryStore:
                 continue
             counted += 1
             detail = codec.plain(item.detail)
-            self._effects[effect.id] = effect._replace(state=item.state, detail=detail, provider_id=codec.plain(item.provider_id),
-                                                       next_at=item.next_at, settled_at=item.at)
+            self._effects[effect.id] = effect._replace(
+                state=item.state,
+                detail=detail,
+                provider_id=codec.plain(item.provider_id),
+                next_at=item.next_at,
+                settled_at=item.at,
+            )
             self._attempts.append(Attempt(effect.id, item.attempt, effect.claimed_at, item.at, item.state, detail))
         self.record_events(news)
         return counted
@@ -247,8 +276,12 @@ class MemoryStore:
         lost = []
         for effect in [effect for effect in self._effects.values() if effect.state == "claimed"]:
             again = repeatable(effect)
-            changed = effect._replace(state="ready" if again else "unknown", detail=RESTARTED if again else DIED, settled_at=now,
-                                      next_at=effect.next_at if again else None)
+            changed = effect._replace(
+                state="ready" if again else "unknown",
+                detail=RESTARTED if again else DIED,
+                settled_at=now,
+                next_at=effect.next_at if again else None,
+            )
             self._effects[effect.id] = changed
             self._attempts.append(Attempt(effect.id, effect.attempts, effect.claimed_at, now, "unknown", DIED))
             if not again:
@@ -260,7 +293,9 @@ class MemoryStore:
         row = self._effects.get(effect)
         if row is None or state not in RESOLUTIONS.get(row.state, ()):
             return False
-        self._effects[effect] = row._replace(state=state, detail=codec.plain(detail), settled_at=now, next_at=row.at if state == "ready" else None)
+        self._effects[effect] = row._replace(
+            state=state, detail=codec.plain(detail), settled_at=now, next_at=row.at if state == "ready" else None
+        )
         return True
 
     def effect(self, id: str) -> EffectRow | None:
@@ -269,7 +304,9 @@ class MemoryStore:
 
     def effects(self, state: str | None = None, contact: str | None = None, limit: int = 100) -> list[EffectRow]:
         """See Store."""
-        found = [effect for effect in self._effects.values() if state in (None, effect.state) and contact in (None, effect.contact)]
+        found = [
+            effect for effect in self._effects.values() if state in (None, effect.state) and contact in (None, effect.contact)
+        ]
         return sorted(found, key=lambda effect: -effect.seq)[:limit]
 
     def attempts_of(self, effect: str) -> list[Attempt]:
@@ -301,8 +338,13 @@ class MemoryStore:
         """See Store."""
         events = Counter(row.status for row in self._log)
         effects = Counter(effect.state for effect in self._effects.values())
-        return Counts(len(self._contacts), sum(row.wake_at is not None for row in self._contacts.values()), len(self._journal),
-                      {status: events[status] for status in ("new", "done", "set_aside")}, dict(sorted(effects.items())))
+        return Counts(
+            len(self._contacts),
+            sum(row.wake_at is not None for row in self._contacts.values()),
+            len(self._journal),
+            {status: events[status] for status in ("new", "done", "set_aside")},
+            dict(sorted(effects.items())),
+        )
 
     def check(self) -> list[str]:
         """See Store."""
@@ -337,4 +379,6 @@ def _json(value: object) -> object:
 def _through_json(decision: Decision) -> Decision:
     """What a database would give back."""
     primary, params, because, place = codec.load(codec.detail(decision))
-    return decision._replace(primary=primary, params=params, because=tuple(tuple(pair) for pair in because), place=tuple(place or ()))
+    return decision._replace(
+        primary=primary, params=params, because=tuple(tuple(pair) for pair in because), place=tuple(place or ())
+    )

@@ -1,6 +1,7 @@
 """The schema's history: numbered, forward only, each in a transaction; `PRAGMA user_version` says how far a file has come.
 
-A migration that was released is never edited: a file may stop at any of them. `tables.py` describes the sum; a test compares the two.
+A migration that was released is never edited: a file may stop at any of them. `tables.py` describes the sum; a test compares the
+two.
 """
 
 from __future__ import annotations
@@ -19,21 +20,24 @@ CREATE TABLE contact (
 CREATE INDEX contact_wake ON contact (wake_at, id) WHERE wake_at IS NOT NULL;
 
 CREATE TABLE event (
-    seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, event_id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
-    contact TEXT NOT NULL, at INTEGER NOT NULL, received INTEGER NOT NULL, subject TEXT, data BLOB, fingerprint BLOB NOT NULL,
+    seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, event_id TEXT NOT NULL, kind TEXT NOT NULL,
+    name TEXT NOT NULL, contact TEXT NOT NULL, at INTEGER NOT NULL, received INTEGER NOT NULL, subject TEXT, data BLOB,
+    fingerprint BLOB NOT NULL,
     status INTEGER NOT NULL, reason TEXT, UNIQUE (source, event_id));
 CREATE INDEX event_new ON event (at) WHERE status = 0;
 CREATE INDEX event_set_aside ON event (seq) WHERE status = 2;
 CREATE INDEX event_contact ON event (contact);
 
 CREATE TABLE decision (
-    seq INTEGER NOT NULL PRIMARY KEY, contact TEXT NOT NULL, at INTEGER NOT NULL, campaign TEXT, rule TEXT, key TEXT, step TEXT,
+    seq INTEGER NOT NULL PRIMARY KEY, contact TEXT NOT NULL, at INTEGER NOT NULL, campaign TEXT, rule TEXT, key TEXT,
+    step TEXT,
     kind TEXT NOT NULL, action TEXT, outcome TEXT, reason TEXT NOT NULL, cause TEXT NOT NULL, detail BLOB NOT NULL);
 CREATE INDEX decision_contact ON decision (contact);
 
 CREATE TABLE effect (
-    seq INTEGER NOT NULL PRIMARY KEY, id TEXT NOT NULL UNIQUE, contact TEXT NOT NULL, action TEXT NOT NULL, payload BLOB NOT NULL,
-    ruleset TEXT NOT NULL, step TEXT NOT NULL, key TEXT, channel TEXT, message_class TEXT NOT NULL, at INTEGER NOT NULL, expires INTEGER,
+    seq INTEGER NOT NULL PRIMARY KEY, id TEXT NOT NULL UNIQUE, contact TEXT NOT NULL, action TEXT NOT NULL,
+    payload BLOB NOT NULL, ruleset TEXT NOT NULL, step TEXT NOT NULL, key TEXT, channel TEXT, message_class TEXT NOT NULL,
+    at INTEGER NOT NULL, expires INTEGER,
     state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, next_at INTEGER, provider_id TEXT NOT NULL DEFAULT '',
     detail TEXT NOT NULL DEFAULT '', claimed_at INTEGER, first_claimed_at INTEGER, settled_at INTEGER);
 CREATE INDEX effect_state ON effect (state, next_at);

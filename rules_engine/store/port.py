@@ -1,7 +1,7 @@
 """The store's port: its nouns as records, its verbs as a Protocol, its one error. Times are integer milliseconds, UTC.
 
-Who may call what: anybody appends (`record_events`) and reads at any time; only the holder of `run_lock()` commits blocks and claims
-effects. Every verb that writes is one transaction, durable when it returns.
+Who may call what: anybody appends (`record_events`) and reads at any time; only the holder of `run_lock()` commits blocks and
+claims effects. Every verb that writes is one transaction, durable when it returns.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ STATUSES = ("new", "done", "set_aside")
 EFFECT_STATES = ("planned", "ready", "claimed", "accepted", "retry_wait", "failed", "unknown", "held", "cancelled", "expired")
 OPEN_STATES = ("planned", "ready", "claimed", "retry_wait", "held")
 
-SOURCE_EVENTS = "events"      # what people and other programs tell: files, the command line, HTTP
+SOURCE_EVENTS = "events"  # what people and other programs tell: files, the command line, HTTP
 SOURCE_CONTACTS = "contacts"  # changes of contacts; ids made by us
-SOURCE_ENGINE = "engine"      # events that rules emitted
+SOURCE_ENGINE = "engine"  # events that rules emitted
 SOURCE_OUTCOMES = "outcomes"  # what became of effects
 
 
@@ -42,11 +42,13 @@ class StoreError(Exception):
 
 
 class BadData(ValueError):
-    """A value that no database takes (a number beyond 64 bits, a text that is none): the fault of whoever made it, not of the store."""
+    """A value that no database takes (a number beyond 64 bits, a text that is none): the fault of whoever made it, not of the
+    store."""
 
 
 class Arrival(NamedTuple):
-    """One thing for the log. `acted`: an event that the engine emitted for the contact itself, which has acted already: kept as done."""
+    """One thing for the log. `acted`: an event that the engine emitted for the contact itself, which has acted already: kept as
+    done."""
 
     cause: Event | ContactChange
     source: str = SOURCE_EVENTS
@@ -62,7 +64,8 @@ class Recorded(NamedTuple):
 
 
 class LogRow(NamedTuple):
-    """One row of the log. `status` is one of STATUSES; `reason` why it was set aside. A Wake's row is a wake-up that was set aside."""
+    """One row of the log. `status` is one of STATUSES; `reason` why it was set aside. A Wake's row is a wake-up that was set
+    aside."""
 
     seq: int
     source: str
@@ -73,7 +76,8 @@ class LogRow(NamedTuple):
 
 
 class ContactRow(NamedTuple):
-    """A contact's state as JSON, and the one moment at which it wants to be called. `program`: digest of the program that made it."""
+    """A contact's state as JSON, and the one moment at which it wants to be called. `program`: digest of the program that made
+    it."""
 
     contact: str
     state: bytes
@@ -86,8 +90,9 @@ class ContactRow(NamedTuple):
 class Block:
     """Everything that one turn of the pump changes; committed at once or not at all.
 
-    states: new states. done: log rows that have acted. set_aside: (seq, reason). stuck: (wake-up, reason) of wake-ups that failed; their
-    contacts' wake-up is switched off until `release`. emits: events for the log. cursor: all rows up to it are not new (None: unchanged).
+    states: new states. done: log rows that have acted. set_aside: (seq, reason). stuck: (wake-up, reason) of wake-ups that
+    failed; their contacts' wake-up is switched off until `release`. emits: events for the log. cursor: all rows up to it are not
+    new (None: unchanged).
     """
 
     program: str = ""
@@ -117,8 +122,8 @@ class JournalRow(NamedTuple):
 
 
 class EffectRow(NamedTuple):
-    """One effect in the outbox. `seq`: order of arrival; `attempts`: hand-overs begun; `claimed_at`: of the last one; `first_claimed_at`: of
-    the first, from which a provider's window for repeated keys counts."""
+    """One effect in the outbox. `seq`: order of arrival; `attempts`: hand-overs begun; `claimed_at`: of the last one;
+    `first_claimed_at`: of the first, from which a provider's window for repeated keys counts."""
 
     id: str
     contact: str
@@ -144,7 +149,8 @@ class EffectRow(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """An effect that is due, as the claim sees it: the contact's state now, and whether the log holds unread news of the contact."""
+    """An effect that is due, as the claim sees it: the contact's state now, and whether the log holds unread news of the
+    contact."""
 
     effect: EffectRow
     state: bytes | None
@@ -152,7 +158,8 @@ class Candidate(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the claim does with a candidate: `claimed`, `cancelled` or `expired`, with a reason. None instead: leave it for later."""
+    """What the claim does with a candidate: `claimed`, `cancelled` or `expired`, with a reason. None instead: leave it for
+    later."""
 
     state: str
     detail: str = ""
@@ -216,8 +223,8 @@ class Store(Protocol):
         """New rows that happened up to and including `until`, in order of (at, seq)."""
 
     def quiet_now(self, after: int) -> int | None:
-        """The wall's time if no new row lies behind `after`, else None. Nobody is appending at that moment, so no event of an earlier
-        time can turn up later: wake-ups due up to it may fire (law 4)."""
+        """The wall's time if no new row lies behind `after`, else None. Nobody is appending at that moment, so no event of an
+        earlier time can turn up later: wake-ups due up to it may fire (law 4)."""
 
     def events_of(self, contact: str, limit: int = 1_000) -> list[LogRow]:
         """A contact's rows of the log, the latest `limit`, in order of arrival."""
@@ -260,15 +267,16 @@ class Store(Protocol):
 
     # the outbox
     def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
-        """Looks at up to `limit` effects whose time is up to and including `due`, oldest first, and does with each what `judge` says, in
-        one transaction; returns those claimed, with their new attempt number. now: the wall's time, kept with the claim."""
+        """Looks at up to `limit` effects whose time is up to and including `due`, oldest first, and does with each what `judge`
+        says, in one transaction; returns those claimed, with their new attempt number. now: the wall's time, kept with the
+        claim."""
 
     def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
         """Records outcomes and what the log is told of them; returns how many counted."""
 
     def unknown_after_restart(self, now: int, repeatable: Callable[[EffectRow], bool]) -> list[EffectRow]:
-        """Effects left `claimed` by a dead process: those that may safely be repeated become ready again under the same key, the others
-        `unknown`, which are returned. Call it under the run lock only."""
+        """Effects left `claimed` by a dead process: those that may safely be repeated become ready again under the same key, the
+        others `unknown`, which are returned. Call it under the run lock only."""
 
     def resolve(self, effect: str, state: str, detail: str, now: int) -> bool:
         """A person's decision: unknown → accepted | failed | ready; held → ready | cancelled; ready | retry_wait → cancelled;
@@ -330,4 +338,4 @@ RESTARTED = "handed over again under the same key after a restart"
 def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Pieces of at most `size` items."""
     for start in range(0, len(items), size):
-        yield items[start:start + size]
+        yield items[start : start + size]

@@ -1,4 +1,5 @@
-"""The embedded store: SQLite in WAL with `synchronous=FULL`. Hot tables by plain SQL on peewee's connection, the rest by models."""
+"""The embedded store: SQLite in WAL with `synchronous=FULL`. Hot tables by plain SQL on peewee's connection, the rest by
+models."""
 
 from __future__ import annotations
 
@@ -16,24 +17,49 @@ from rules_engine.store.codec import dump, load, plain
 from rules_engine.store.database import Database
 from rules_engine.store.lock import is_running, run_lock
 from rules_engine.store.migrations import MIGRATIONS
-from rules_engine.store.port import (DONE, NEW, SET_ASIDE, SOURCE_ENGINE, STATUSES, Arrival, BadData, Block, ContactRow, Counts, JournalRow, LogRow,
-                                     Position, Recorded, Version)
+from rules_engine.store.port import (
+    DONE,
+    NEW,
+    SET_ASIDE,
+    SOURCE_ENGINE,
+    STATUSES,
+    Arrival,
+    BadData,
+    Block,
+    ContactRow,
+    Counts,
+    JournalRow,
+    LogRow,
+    Position,
+    Recorded,
+    Version,
+)
 from rules_engine.store.sqlite_outbox import Outbox, effect_values
 from rules_engine.store.tables import TABLES, Program
 
 _LOG = "seq, source, event_id, kind, name, contact, at, received, subject, data, status, reason"
 _JOURNAL = "at, contact, campaign, rule, key, step, kind, action, outcome, reason, cause, detail"
-_OF_KEYS = "IN (SELECT value FROM json_each(?))"  # one statement for any number of keys: no limit, one entry in the statement cache
+_OF_KEYS = (
+    "IN (SELECT value FROM json_each(?))"  # one statement for any number of keys: no limit, one entry in the statement cache
+)
 
-_ADD_EVENT = ("INSERT INTO event (source, event_id, kind, name, contact, at, received, subject, data, fingerprint, status) "
-              "VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (source, event_id) DO NOTHING")
-_STICK = ("INSERT INTO event (source, event_id, kind, name, contact, at, received, data, fingerprint, status, reason) "
-          "VALUES (?,?,'wake','',?,?,?,NULL,x'',2,?) ON CONFLICT (source, event_id) DO UPDATE SET status = 2, reason = excluded.reason")
-_SAVE_STATE = ("INSERT INTO contact (id, state, wake_at, program, updated) VALUES (?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET "
-               "state = excluded.state, wake_at = excluded.wake_at, program = excluded.program, updated = excluded.updated")
+_ADD_EVENT = (
+    "INSERT INTO event (source, event_id, kind, name, contact, at, received, subject, data, fingerprint, status) "
+    "VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (source, event_id) DO NOTHING"
+)
+_STICK = (
+    "INSERT INTO event (source, event_id, kind, name, contact, at, received, data, fingerprint, status, reason) "
+    "VALUES (?,?,'wake','',?,?,?,NULL,x'',2,?) ON CONFLICT (source, event_id) DO UPDATE SET status = 2, reason = excluded.reason"
+)
+_SAVE_STATE = (
+    "INSERT INTO contact (id, state, wake_at, program, updated) VALUES (?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET "
+    "state = excluded.state, wake_at = excluded.wake_at, program = excluded.program, updated = excluded.updated"
+)
 _ADD_DECISION = f"INSERT INTO decision ({_JOURNAL}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
-_ADD_EFFECT = ("INSERT INTO effect (id, contact, action, payload, ruleset, step, key, channel, message_class, at, expires, state, next_at) "
-               "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING")
+_ADD_EFFECT = (
+    "INSERT INTO effect (id, contact, action, payload, ruleset, step, key, channel, message_class, at, expires, state, next_at) "
+    "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
+)
 _SET_META = "INSERT INTO meta (key, value) VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 _decision_row = operator.itemgetter(0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 13)  # Decision's fields in _JOURNAL's order, without detail
@@ -43,8 +69,16 @@ _NO_FAULTS: Callable[[str], None] = lambda point: None  # noqa: E731
 class SqliteStore(Outbox):
     """One file. Open it once per thread. `faults` is for tests: see `Database`."""
 
-    def __init__(self, path: str | Path, clock: Clock | None = None, *, create: bool = True, readonly: bool = False,
-                 faults: Callable[[str], None] = _NO_FAULTS, migrations: tuple[str, ...] = MIGRATIONS) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        clock: Clock | None = None,
+        *,
+        create: bool = True,
+        readonly: bool = False,
+        faults: Callable[[str], None] = _NO_FAULTS,
+        migrations: tuple[str, ...] = MIGRATIONS,
+    ) -> None:
         """Opens, and upgrades an older schema. Raises StoreError."""
         self.path = Path(path)
         self._clock = clock or SystemClock()
@@ -63,7 +97,8 @@ class SqliteStore(Outbox):
             return Recorded(added) if added == len(rows) else self._repeats(rows, last)
 
     def _append(self, raw: Any, arrivals: Sequence[Arrival]) -> tuple[list[tuple], int]:
-        """Adds what is new; (all rows, how many were new). The time of arrival is read under the write lock: in order of seq it never falls."""
+        """Adds what is new; (all rows, how many were new). The time of arrival is read under the write lock: in order of seq it
+        never falls."""
         received = self._stamp()
         rows = [_event_row(arrival, received) for arrival in arrivals]
         before = raw.total_changes
@@ -74,11 +109,16 @@ class SqliteStore(Outbox):
         return max(self._clock.now(), self._db.one("SELECT received FROM event ORDER BY seq DESC LIMIT 1") or 0)
 
     def _repeats(self, rows: list[tuple], last: int) -> Recorded:
-        """Which rows of a batch were known before (seq up to `last`), or occur twice in it. Called in the transaction that added them."""
-        found = self._db.rows(f"SELECT source, event_id, fingerprint, seq FROM event WHERE event_id {_OF_KEYS}", (dump([row[1] for row in rows]).decode(),))
+        """Which rows of a batch were known before (seq up to `last`), or occur twice in it. Called in the transaction that added
+        them."""
+        found = self._db.rows(
+            f"SELECT source, event_id, fingerprint, seq FROM event WHERE event_id {_OF_KEYS}",
+            (dump([row[1] for row in rows]).decode(),),
+        )
         known = {(source, id): (fingerprint, seq) for source, id, fingerprint, seq in found}
         seen: set[tuple[str, str]] = set()
-        duplicates, conflicts = [], []
+        duplicates: list[int] = []
+        conflicts: list[int] = []
         for index, row in enumerate(rows):
             fingerprint, seq = known[row[:2]]
             if seq <= last or row[:2] in seen:
@@ -92,7 +132,9 @@ class SqliteStore(Outbox):
 
     def read_history(self, until: int, limit: int) -> list[LogRow]:
         """See Store."""
-        return self._log(f"SELECT {_LOG} FROM event INDEXED BY event_new WHERE status = 0 AND at <= ? ORDER BY at, seq LIMIT ?", (until, limit))
+        return self._log(
+            f"SELECT {_LOG} FROM event INDEXED BY event_new WHERE status = 0 AND at <= ? ORDER BY at, seq LIMIT ?", (until, limit)
+        )
 
     def quiet_now(self, after: int) -> int | None:
         """See Store. An empty IMMEDIATE transaction costs 20 microseconds and no disk write."""
@@ -109,8 +151,14 @@ class SqliteStore(Outbox):
         return self._log(f"SELECT {_LOG} FROM event WHERE status = 2 ORDER BY seq DESC LIMIT ?", (limit,))
 
     def _log(self, sql: str, parameters: tuple) -> list[LogRow]:
-        return [LogRow(seq, source, codec.cause(kind, id, name, contact, at, subject, data, received), received, STATUSES[status], reason)
-                for seq, source, id, kind, name, contact, at, received, subject, data, status, reason in self._db.rows(sql, parameters)]
+        return [
+            LogRow(
+                seq, source, codec.cause(kind, id, name, contact, at, subject, data, received), received, STATUSES[status], reason
+            )
+            for seq, source, id, kind, name, contact, at, received, subject, data, status, reason in self._db.rows(
+                sql, parameters
+            )
+        ]
 
     def release(self, seqs: Iterable[int]) -> int:
         """See Store."""
@@ -118,7 +166,9 @@ class SqliteStore(Outbox):
         if not wanted:
             return 0
         with self._db.tx("release") as raw:
-            released = raw.execute(f"UPDATE event SET status = 0, reason = NULL WHERE status = 2 AND seq {_OF_KEYS}", (dump(wanted).decode(),)).rowcount
+            released = raw.execute(
+                f"UPDATE event SET status = 0, reason = NULL WHERE status = 2 AND seq {_OF_KEYS}", (dump(wanted).decode(),)
+            ).rowcount
             if self._cursor() >= min(wanted):
                 raw.execute(_SET_META, ("cursor", str(min(wanted) - 1)))
         return released
@@ -126,19 +176,24 @@ class SqliteStore(Outbox):
     def purge(self, before: int) -> int:
         """See Store."""
         with self._db.tx("purge") as raw:
-            return raw.execute("UPDATE event SET data = NULL, subject = NULL WHERE status = 1 AND received < ? AND data IS NOT NULL", (before,)).rowcount
+            return raw.execute(
+                "UPDATE event SET data = NULL, subject = NULL WHERE status = 1 AND received < ? AND data IS NOT NULL", (before,)
+            ).rowcount
 
     # ------------------------------------------------------------ contacts
 
     def contacts(self, ids: Iterable[str]) -> dict[str, ContactRow]:
         """See Store."""
-        rows = self._db.rows("SELECT contact.id, state, wake_at, digest, updated FROM contact JOIN program ON program.number = contact.program "
-                             f"WHERE contact.id {_OF_KEYS}", (dump(list(ids)).decode(),))
+        rows = self._db.rows(
+            "SELECT contact.id, state, wake_at, digest, updated FROM contact JOIN program ON program.number = contact.program "
+            f"WHERE contact.id {_OF_KEYS}",
+            (dump(list(ids)).decode(),),
+        )
         return {row[0]: ContactRow(*row) for row in rows}
 
     def contact_ids(self, after: str = "", limit: int = 1_000) -> list[str]:
         """See Store."""
-        return [id for id, in self._db.rows("SELECT id FROM contact WHERE id > ? ORDER BY id LIMIT ?", (after, limit))]
+        return [id for (id,) in self._db.rows("SELECT id FROM contact WHERE id > ? ORDER BY id LIMIT ?", (after, limit))]
 
     def due(self, now: int, limit: int) -> list[tuple[int, str]]:
         """See Store."""
@@ -169,8 +224,19 @@ class SqliteStore(Outbox):
             self._stick(raw, block)  # before the states: a later event of the same block may have set a new wake-up
             if block.states:
                 number = self._program(raw, block.program)
-                raw.executemany(_SAVE_STATE, [(row.contact, row.state, row.wake_at, number if row.program == block.program
-                                               else self._program(raw, row.program), row.updated) for row in block.states])
+                raw.executemany(
+                    _SAVE_STATE,
+                    [
+                        (
+                            row.contact,
+                            row.state,
+                            row.wake_at,
+                            number if row.program == block.program else self._program(raw, row.program),
+                            row.updated,
+                        )
+                        for row in block.states
+                    ],
+                )
             self._mark(raw, block)
             if decisions:
                 raw.executemany(_ADD_DECISION, decisions)
@@ -178,7 +244,10 @@ class SqliteStore(Outbox):
                 raw.executemany(_ADD_EFFECT, effects)
             if block.emits:
                 self._append(raw, block.emits)
-            raw.executemany(_SET_META, [(key, str(value)) for key, value in (("cursor", block.cursor), ("clock", block.clock)) if value is not None])
+            raw.executemany(
+                _SET_META,
+                [(key, str(value)) for key, value in (("cursor", block.cursor), ("clock", block.clock)) if value is not None],
+            )
         if block.states:
             self._numbers[block.program] = number
 
@@ -187,7 +256,9 @@ class SqliteStore(Outbox):
         if block.done:
             raw.execute(f"UPDATE event SET status = 1 WHERE seq {_OF_KEYS}", (dump(block.done).decode(),))
         if block.set_aside:
-            raw.executemany("UPDATE event SET status = 2, reason = ? WHERE seq = ?", [(plain(reason), seq) for seq, reason in block.set_aside])
+            raw.executemany(
+                "UPDATE event SET status = 2, reason = ? WHERE seq = ?", [(plain(reason), seq) for seq, reason in block.set_aside]
+            )
 
     def _stick(self, raw: Any, block: Block) -> None:
         """Wake-ups that failed: kept in the log, and off."""
@@ -199,7 +270,10 @@ class SqliteStore(Outbox):
         """The number of a program; a digest that was never applied (a test's) gets one without sources."""
         number = self._numbers.get(digest)
         if number is None:
-            raw.execute("INSERT INTO program (digest, sources, applied_at) VALUES (?,?,?) ON CONFLICT (digest) DO NOTHING", (digest, b"{}", 0))
+            raw.execute(
+                "INSERT INTO program (digest, sources, applied_at) VALUES (?,?,?) ON CONFLICT (digest) DO NOTHING",
+                (digest, b"{}", 0),
+            )
             # Not remembered here: the transaction may still fail. `commit` remembers what it has seen committed.
             number = raw.execute("SELECT number FROM program WHERE digest = ?", (digest,)).fetchone()[0]
         return number
@@ -215,7 +289,10 @@ class SqliteStore(Outbox):
         return self._journal("WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))
 
     def _journal(self, clause: str, parameters: tuple) -> list[JournalRow]:
-        return [JournalRow(row[0], codec.decision(row[1:])) for row in self._db.rows(f"SELECT seq, {_JOURNAL} FROM decision {clause}", parameters)]
+        return [
+            JournalRow(row[0], codec.decision(row[1:]))
+            for row in self._db.rows(f"SELECT seq, {_JOURNAL} FROM decision {clause}", parameters)
+        ]
 
     # ------------------------------------------------------------ programs
 
@@ -225,15 +302,20 @@ class SqliteStore(Outbox):
             if self._meta("latest") == digest:
                 return False
             Program.insert(digest=digest, sources=dump(dict(sources)), applied_at=self._clock.now()).on_conflict(
-                conflict_target=[Program.digest], update={Program.sources: peewee.EXCLUDED.sources}).execute()
+                conflict_target=[Program.digest], update={Program.sources: peewee.EXCLUDED.sources}
+            ).execute()
             raw.execute(_SET_META, ("latest", digest))
         return True
 
     def programs(self) -> list[Version]:
         """See Store."""
         with self._models():
-            return [Version(digest, load(bytes(sources)), applied_at)
-                    for digest, sources, applied_at in Program.select(Program.digest, Program.sources, Program.applied_at).order_by(Program.number).tuples()]
+            return [
+                Version(digest, load(bytes(sources)), applied_at)
+                for digest, sources, applied_at in Program.select(Program.digest, Program.sources, Program.applied_at)
+                .order_by(Program.number)
+                .tuples()
+            ]
 
     def _models(self) -> AbstractContextManager[None]:
         """Inside it, the models speak to this file."""
@@ -246,9 +328,13 @@ class SqliteStore(Outbox):
         one, rows = self._db.one, self._db.rows
         aside, total = one("SELECT count(*) FROM event WHERE status = 2"), one("SELECT count(*) FROM event")
         new = one("SELECT count(*) FROM event INDEXED BY event_new WHERE status = 0")
-        return Counts(one("SELECT count(*) FROM contact"), one("SELECT count(*) FROM contact WHERE wake_at IS NOT NULL"),
-                      one("SELECT count(*) FROM decision"), {"new": new, "done": total - new - aside, "set_aside": aside},
-                      dict(rows("SELECT state, count(*) FROM effect GROUP BY state ORDER BY state")))
+        return Counts(
+            one("SELECT count(*) FROM contact"),
+            one("SELECT count(*) FROM contact WHERE wake_at IS NOT NULL"),
+            one("SELECT count(*) FROM decision"),
+            {"new": new, "done": total - new - aside, "set_aside": aside},
+            dict(rows("SELECT state, count(*) FROM effect GROUP BY state ORDER BY state")),
+        )
 
     def check(self) -> list[str]:
         """See Store."""
@@ -279,7 +365,19 @@ def _event_row(arrival: Arrival, received: int) -> tuple:
     kind, name, subject, data = codec.body(cause)
     if kind == "wake":
         raise BadData("a wake-up is not for the log")
-    return (source, cause.id, kind, name, cause.contact, cause.at, received, subject, data, codec.fingerprint(cause), DONE if acted else NEW)
+    return (
+        source,
+        cause.id,
+        kind,
+        name,
+        cause.contact,
+        cause.at,
+        received,
+        subject,
+        data,
+        codec.fingerprint(cause),
+        DONE if acted else NEW,
+    )
 
 
 assert (NEW, DONE, SET_ASIDE) == (0, 1, 2), "the SQL above says so in figures"

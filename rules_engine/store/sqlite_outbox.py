@@ -13,25 +13,47 @@ from rules_engine.store.tables import TABLES
 from rules_engine.store.tables import Attempt as AttemptTable
 from rules_engine.store.tables import Effect as EffectTable
 
-COLUMNS = ("id", "contact", "action", "payload", "ruleset", "step", "key", "channel", "message_class", "at", "expires", "state", "seq", "attempts",
-           "next_at", "provider_id", "detail", "claimed_at", "first_claimed_at", "settled_at")
+COLUMNS = (
+    "id contact action payload ruleset step key channel message_class at expires state seq attempts next_at provider_id detail "
+    "claimed_at first_claimed_at settled_at"
+).split()
 _EFFECT = ", ".join("effect." + name for name in COLUMNS)
 
-_CANDIDATES = (f"SELECT {_EFFECT}, contact.state, EXISTS (SELECT 1 FROM event WHERE event.contact = effect.contact AND event.status = 0 "
-               "AND event.seq > ?) FROM effect LEFT JOIN contact ON contact.id = effect.contact "
-               "WHERE effect.state = ? AND effect.next_at <= ? ORDER BY effect.next_at, effect.seq LIMIT ?")
-_CLAIM = ("UPDATE effect SET state = 'claimed', attempts = attempts + 1, claimed_at = ?1, first_claimed_at = coalesce(first_claimed_at, ?1) "
-          "WHERE seq = ?2")
+_CANDIDATES = (
+    f"SELECT {_EFFECT}, contact.state, EXISTS (SELECT 1 FROM event WHERE event.contact = effect.contact AND event.status = 0 "
+    "AND event.seq > ?) FROM effect LEFT JOIN contact ON contact.id = effect.contact "
+    "WHERE effect.state = ? AND effect.next_at <= ? ORDER BY effect.next_at, effect.seq LIMIT ?"
+)
+_CLAIM = (
+    "UPDATE effect SET state = 'claimed', attempts = attempts + 1, claimed_at = ?1, "
+    "first_claimed_at = coalesce(first_claimed_at, ?1) "
+    "WHERE seq = ?2"
+)
 _END = "UPDATE effect SET state = ?, detail = ?, settled_at = ?, next_at = NULL WHERE seq = ?"
-_SETTLE = ("UPDATE effect SET state = ?, detail = ?, provider_id = ?, next_at = ?, settled_at = ? "
-           "WHERE id = ? AND state = 'claimed' AND attempts = ? RETURNING claimed_at")
+_SETTLE = (
+    "UPDATE effect SET state = ?, detail = ?, provider_id = ?, next_at = ?, settled_at = ? "
+    "WHERE id = ? AND state = 'claimed' AND attempts = ? RETURNING claimed_at"
+)
 _ADD_ATTEMPT = "INSERT INTO attempt (effect, number, claimed_at, settled_at, state, detail) VALUES (?,?,?,?,?,?)"
 
 
 def effect_values(effect: Effect) -> tuple:
     """The columns of a new effect."""
-    return (effect.id, effect.contact, effect.action, dump([effect.primary, effect.params]), effect.ruleset, effect.step, effect.key, effect.channel,
-            effect.message_class, effect.at, effect.expires, effect.state, effect.at)
+    return (
+        effect.id,
+        effect.contact,
+        effect.action,
+        dump([effect.primary, effect.params]),
+        effect.ruleset,
+        effect.step,
+        effect.key,
+        effect.channel,
+        effect.message_class,
+        effect.at,
+        effect.expires,
+        effect.state,
+        effect.at,
+    )
 
 
 def effect_row(values: Sequence[Any]) -> EffectRow:
@@ -77,8 +99,10 @@ class Outbox:
         counted = 0
         with self._db.tx("settle") as raw:
             for item in settlements:
-                found = raw.execute(_SETTLE, (item.state, plain(item.detail), plain(item.provider_id), item.next_at, item.at, item.effect,
-                                              item.attempt)).fetchall()
+                found = raw.execute(
+                    _SETTLE,
+                    (item.state, plain(item.detail), plain(item.provider_id), item.next_at, item.at, item.effect, item.attempt),
+                ).fetchall()
                 if found:
                     counted += 1
                     raw.execute(_ADD_ATTEMPT, (item.effect, item.attempt, found[0][0], item.at, item.state, plain(item.detail)))
@@ -96,8 +120,10 @@ class Outbox:
                 effect = effect_row(values)
                 again = repeatable(effect)
                 state, detail = ("ready", RESTARTED) if again else ("unknown", DIED)
-                raw.execute("UPDATE effect SET state = ?, detail = ?, settled_at = ?, next_at = ? WHERE seq = ?",
-                            (state, detail, now, effect.next_at if again else None, effect.seq))
+                raw.execute(
+                    "UPDATE effect SET state = ?, detail = ?, settled_at = ?, next_at = ? WHERE seq = ?",
+                    (state, detail, now, effect.next_at if again else None, effect.seq),
+                )
                 raw.execute(_ADD_ATTEMPT, (effect.id, effect.attempts, effect.claimed_at, now, "unknown", DIED))
                 if not again:
                     lost.append(effect._replace(state=state, detail=detail, settled_at=now, next_at=None))
@@ -108,8 +134,11 @@ class Outbox:
         allowed = [old for old, news in RESOLUTIONS.items() if state in news]
         next_at = EffectTable.at if state == "ready" else None
         with self._db.tx("resolve"), self._db.peewee.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
-            changed = EffectTable.update(state=state, detail=plain(detail), next_at=next_at, settled_at=now).where(
-                EffectTable.id == effect, EffectTable.state.in_(allowed)).execute()
+            changed = (
+                EffectTable.update(state=state, detail=plain(detail), next_at=next_at, settled_at=now)
+                .where(EffectTable.id == effect, EffectTable.state.in_(allowed))
+                .execute()
+            )
         return changed == 1
 
     def effect(self, id: str) -> EffectRow | None:
@@ -120,7 +149,11 @@ class Outbox:
     def effects(self, state: str | None = None, contact: str | None = None, limit: int = 100) -> list[EffectRow]:
         """See Store."""
         with self._db.peewee.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
-            query = EffectTable.select(*(getattr(EffectTable, name) for name in COLUMNS)).order_by(EffectTable.seq.desc()).limit(limit)
+            query = (
+                EffectTable.select(*(getattr(EffectTable, name) for name in COLUMNS))
+                .order_by(EffectTable.seq.desc())
+                .limit(limit)
+            )
             if state is not None:
                 query = query.where(EffectTable.state == state)
             if contact is not None:

@@ -1,4 +1,5 @@
-"""The tables as peewee models, for rare queries; the hot ones are plain SQL in `sqlite.py`. The schema itself is made by `migrations.py`."""
+"""The tables as peewee models, for rare queries; the hot ones are plain SQL in `sqlite.py`. The schema itself is made by
+`migrations.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import peewee
 
 
 class Meta(peewee.Model):
-    """cursor: all rows of the log up to it are not new. clock: the latest log time reached. latest: digest of the current program."""
+    """cursor: all rows of the log up to it are not new. clock: the latest log time reached. latest: digest of the current
+    program."""
 
     key = peewee.TextField(primary_key=True)
     value = peewee.TextField()

@@ -3,9 +3,10 @@ read, so that the checks go on. Never raises on any text."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from rules_engine.diagnostics import Diagnostic, Span
+from rules_engine.diagnostics import Diagnostic, Source, Span
 from rules_engine.limits import MAX_DIAGNOSTICS_PER_FILE, MAX_NESTING, MAX_SOURCE_BYTES
 from rules_engine.syntax import nodes
 from rules_engine.syntax.parser import Parser, Unexpected, no_collector, parser
@@ -42,6 +43,18 @@ def read_file(path: Path, shown: str | None = None) -> tuple[nodes.File, list[Di
         text = content.decode("utf-8", "replace")
     file, found = read(text, name)
     return file, found, text
+
+
+def without_echoes(syntax: Sequence[Diagnostic], checked: Iterable[Diagnostic], sources: Mapping[str, str]) -> list[Diagnostic]:
+    """What the checks say, without what only echoes a syntax error: they read a repaired line, and can but repeat that it is wrong.
+    `sources`: the text of each file."""
+    lines: dict[str, set[int]] = {}
+    texts = {path: Source(path, text) for path, text in sources.items()}
+    for item in syntax:
+        if item.span.path in texts:
+            lines.setdefault(item.span.path, set()).add(texts[item.span.path].place(item.span.start)[0])
+    return [item for item in checked
+            if item.span.path not in lines or texts[item.span.path].place(item.span.start)[0] not in lines[item.span.path]]
 
 
 def _undecodable(content: bytes, error: UnicodeDecodeError, path: str) -> tuple[nodes.File, list[Diagnostic], str]:

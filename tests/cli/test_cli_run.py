@@ -215,6 +215,15 @@ def test_run_once_as_json(shop):
     assert {"name": "welcome", "kind": "action", "action": "email.send", "outcome": "sent", "count": 1} in found["decisions"]
 
 
+def test_run_dry_run_tells_and_keeps_nothing(shop):
+    shop("contact", "import", "samples/contacts.jsonl")
+    answer = shop("run", "--dry-run", "--until", "2026-04-01")
+    assert answer.code == 0
+    assert "a dry run: nothing was kept; 4 messages and calls would be handed over" in answer.err
+    assert not (shop.folder / "outbox").exists()
+    assert "events    3, of which 3 are not processed yet" in shop("status").out
+
+
 def test_run_refuses_campaigns_with_errors(shop):
     file = shop.folder / "campaigns" / "welcome.camp"
     file.write_text(file.read_text().replace("email.send", "emial.send"))
@@ -392,7 +401,7 @@ def test_no_project_at_all(empty):
 def held(shop):
     """One effect that is ready but was not handed over."""
     shop("contact", "set", "dan", "email=dan@example.com", "consent.email=yes")
-    assert shop("run", "--once", "--dry-dispatch").code == 0
+    assert shop("run", "--once", "--no-dispatch").code == 0
     return shop
 
 
@@ -410,6 +419,8 @@ def test_outbox_cancel_asks_first(held):
     answer = held("outbox", "cancel", number)
     assert answer.code == 4
     assert "add --yes" in answer.err
+    assert "would never leave" in held("outbox", "cancel", number, "--dry-run").err
+    assert lines(held("outbox", "list", "--json"))[0]["state"] == "ready"
     assert held("outbox", "cancel", number, "--yes").code == 0
     assert lines(held("outbox", "list", "--json"))[0]["state"] == "cancelled"
     again = held("outbox", "cancel", number, "--yes")
@@ -479,3 +490,83 @@ def test_plugins(empty):
     answer = empty("plugin", "show", "emial")
     assert answer.code == 2
     assert "did you mean `email`?" in answer.err
+
+
+# ── hostile data and terminals ──
+
+
+def test_hostile_contact_data_never_reaches_the_terminal_as_it_is(shop):
+    (shop.folder / "c.jsonl").write_text(
+        json.dumps(
+            {"id": "x\u2028y", "email": "a\u001b[31m@example.com", "first_name": "\u001b]0;owned\u0007", "consent.email": True}
+        )
+        + "\n"
+    )
+    shop("contact", "import", "c.jsonl")
+    shop("run", "--until", "2030-01-01")
+    for command in (
+        ("contact", "list"),
+        ("contact", "show", "x\u2028y"),
+        ("timeline", "x\u2028y"),
+        ("why", "x\u2028y"),
+        ("outbox", "list"),
+        ("status",),
+    ):
+        answer = shop(*command)
+        assert "\x1b" not in answer.out and "\x07" not in answer.out and "\u2028" not in answer.out, command
+
+
+def _on_a_terminal(shop, *arguments: str, env: dict[str, str] | None = None) -> str:
+    """What a command writes when both its outputs are a terminal."""
+    parent, child = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rules_engine", *arguments],
+        cwd=shop.folder,
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env={**os.environ, "TERM": "xterm", **(env or {})},
+    )
+    os.close(child)
+    written = b""
+    while True:
+        try:
+            piece = os.read(parent, 65_536)
+        except OSError:  # the terminal's other end is closed
+            break
+        if not piece:
+            break
+        written += piece
+    process.wait(timeout=60)
+    os.close(parent)
+    return written.decode()
+
+
+def test_colour_on_a_terminal_and_not_with_no_color(shop):
+    assert "\x1b[3" in _on_a_terminal(shop, "test")
+    assert "\x1b" not in _on_a_terminal(shop, "test", env={"NO_COLOR": "1"})
+
+
+def test_many_failures_of_one_cause_are_told_three_times(shop):
+    toml = shop.folder / "camp.toml"
+    toml.write_text("".join(line for line in toml.read_text().splitlines(keepends=True) if not line.startswith("from =")))
+    (shop.folder / "c.jsonl").write_text(
+        "".join(
+            json.dumps(
+                {
+                    "id": f"c{number}",
+                    "email": f"c{number}@example.com",
+                    "consent.email": True,
+                    "created_at": "2026-03-02T08:00:00Z",
+                }
+            )
+            + "\n"
+            for number in range(20)
+        )
+    )
+    shop("contact", "import", "c.jsonl")
+    answer = shop("run", "--until", "2026-03-03")
+    assert answer.code == 6
+    assert answer.err.count("there is no sender") == 4
+    assert "and more of the same: there is no sender" in answer.err
+    assert "20 effects failed; `camp outbox list --state failed` shows them" in answer.err

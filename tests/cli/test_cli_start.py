@@ -210,6 +210,24 @@ def test_secrets_are_not_shown(shop):
     assert "(hidden)" in answer.out
 
 
+def test_plugin_settings_from_the_environment_win(shop):
+    found = _settings(shop, env={"CAMP_EMAIL_PASSWORD": "hunter2", "CAMP_EMAIL_TRANSPORT": "smtp"})
+    assert found["email.password"] == {"name": "email.password", "value": "(hidden)", "source": "CAMP_EMAIL_PASSWORD"}
+    assert found["email.transport"] == {"name": "email.transport", "value": "smtp", "source": "CAMP_EMAIL_TRANSPORT"}
+
+
+def test_plugins_get_their_tables_with_the_environment_over_them(shop, monkeypatch):
+    from rules_engine.cli.settings import Settings
+
+    with open(shop.folder / "camp.toml", "a") as file:
+        file.write("port = 25\nfsync = true\n")
+    monkeypatch.setenv("CAMP_EMAIL_PORT", "587")
+    monkeypatch.setenv("CAMP_EMAIL_FSYNC", "no")
+    monkeypatch.setenv("CAMP_EMAIL_PASSWORD", "123")
+    table = Settings(start=shop.folder).tables(["email", "sms"])["email"]
+    assert (table["transport"], table["port"], table["fsync"], table["password"]) == ("folder", 587, False, "123")
+
+
 def test_broken_settings_are_told_with_their_place(shop):
     (shop.folder / "camp.toml").write_text("name = \n")
     answer = shop("config", "show")

@@ -38,19 +38,50 @@ def new_state(contact, created):
 
 
 def advance(program, state, cause, now):
-    """n, sum: counted over events. Event names: tick, later (a timer), send (an effect), refer (an event for another contact), echo (one
-    for itself), boom (refused), crash (a fault of the engine), past (asks to be woken in the past)."""
+    """n, sum: counted over events. Event names: tick, later (a timer), send (an effect), refer (an event for another contact),
+    echo (one for itself), boom (refused), crash (a fault of the engine), past (asks to be woken in the past)."""
     now = max(now, state["clock"])
     decisions, effects, emits = [], [], []
 
     def decide(kind, at, cause_id, **params):
-        decisions.append(Decision(at, state["id"], "fake", None, None, str(state["n"]), kind, None, None, params, "done", f"n is {state['n']}",
-                                  (("n", state["n"]),), cause_id, ("fake.camp", 0)))
+        decisions.append(
+            Decision(
+                at,
+                state["id"],
+                "fake",
+                None,
+                None,
+                str(state["n"]),
+                kind,
+                None,
+                None,
+                params,
+                "done",
+                f"n is {state['n']}",
+                (("n", state["n"]),),
+                cause_id,
+                ("fake.camp", 0),
+            )
+        )
 
     def send(at, name, expires=None):
         state["n"] += 1
-        effects.append(Effect(f"{state['id']}/{state['n']}", state["id"], "fake.send", name, {"n": state["n"]}, "fake", "s", None, "email", "marketing",
-                              at, expires))
+        effects.append(
+            Effect(
+                f"{state['id']}/{state['n']}",
+                state["id"],
+                "fake.send",
+                name,
+                {"n": state["n"]},
+                "fake",
+                "s",
+                None,
+                "email",
+                "marketing",
+                at,
+                expires,
+            )
+        )
         decide("action", at, "effect", name=name)
 
     for name, due in sorted(state["timers"].items(), key=lambda item: (item[1], item[0])):
@@ -105,8 +136,16 @@ class Provider:
 
     def __init__(self, script=(), idempotency="none", timeout=0.2, window=0.0):
         self.script, self.calls, self.keys = list(script), [], []
-        action = Action("fake.send", "Send.", perform=self.perform, channel="email", message_class="marketing", idempotency=idempotency, timeout=timeout,
-                        window=window)
+        action = Action(
+            "fake.send",
+            "Send.",
+            perform=self.perform,
+            channel="email",
+            message_class="marketing",
+            idempotency=idempotency,
+            timeout=timeout,
+            window=window,
+        )
         self.host = Host({"fake.send": action}, {}, {"fake.send": "fake"})
 
     def perform(self, call: Call):

@@ -22,7 +22,10 @@ from tests.service.fake import Provider, attributes
 
 def plan(store, *ids, contact="ana", at=100, attributes=None, expires=None, message_class="marketing"):
     state = orjson.dumps({"a": attributes or {}})
-    effects = [Effect(id, contact, "fake.send", "hello", {"x": 1}, "welcome", "s", None, "email", message_class, at, expires) for id in ids]
+    effects = [
+        Effect(id, contact, "fake.send", "hello", {"x": 1}, "welcome", "s", None, "email", message_class, at, expires)
+        for id in ids
+    ]
     store.commit(Block("p1", [ContactRow(contact, state, None, "p1", 0)], effects=effects))
 
 
@@ -38,17 +41,30 @@ def drain(subject, until=None):
 
 # ---------------------------------------------------------------- answers
 
+
 class Odd:
     def __str__(self):
         raise RuntimeError
 
 
 ANSWERS = [
-    ("accepted", "accepted"), (Outcome("failed", "no such address"), "failed"), (Outcome("retry", "busy"), "retry_wait"), (Outcome("unknown"), "unknown"),
-    (ValueError("boom"), "unknown"), (SystemExit(3), "unknown"), (None, "unknown"), (True, "unknown"), (("accepted", "", "", None), "unknown"),
-    (Outcome("delivered"), "unknown"), (Outcome("accepted", detail=Odd()), "accepted"), (Outcome("accepted", provider_id=42), "accepted"),
-    (Outcome("retry", retry_after="soon"), "retry_wait"), (Outcome("retry", retry_after=float("nan")), "retry_wait"), (Outcome("failed", "a\nb" * 9_999), "failed"),
-    (Outcome("failed", "\ud800"), "failed"), (ValueError("\ud800\0"), "unknown"),
+    ("accepted", "accepted"),
+    (Outcome("failed", "no such address"), "failed"),
+    (Outcome("retry", "busy"), "retry_wait"),
+    (Outcome("unknown"), "unknown"),
+    (ValueError("boom"), "unknown"),
+    (SystemExit(3), "unknown"),
+    (None, "unknown"),
+    (True, "unknown"),
+    (("accepted", "", "", None), "unknown"),
+    (Outcome("delivered"), "unknown"),
+    (Outcome("accepted", detail=Odd()), "accepted"),
+    (Outcome("accepted", provider_id=42), "accepted"),
+    (Outcome("retry", retry_after="soon"), "retry_wait"),
+    (Outcome("retry", retry_after=float("nan")), "retry_wait"),
+    (Outcome("failed", "a\nb" * 9_999), "failed"),
+    (Outcome("failed", "\ud800"), "failed"),
+    (ValueError("\ud800\0"), "unknown"),
 ]
 
 
@@ -99,12 +115,20 @@ def test_the_call_tells_all_and_the_key_stays(store, clock):
     subject.turn()
     first, second = provider.calls
     assert (first.key, first.action, first.primary, first.params, first.campaign, first.settings, first.attempt) == (
-        "f1", "fake.send", "hello", {"x": 1}, "welcome", {"host": "x"}, 1)
+        "f1",
+        "fake.send",
+        "hello",
+        {"x": 1},
+        "welcome",
+        {"host": "x"},
+        1,
+    )
     assert first.contact == {"email": "a@x", "id": "ana"} and first.at.isoformat() == "1970-01-01T00:00:00.100000+00:00"
     assert second == first._replace(attempt=2)
 
 
 # ---------------------------------------------------------------- retries
+
 
 def test_retries_back_off_and_end(store, clock):
     plan(store, "f1")
@@ -135,16 +159,28 @@ def test_a_failure_for_good_comes_back_as_an_event(store, clock):
     plan(store, "f1")
     Dispatcher(store, host, clock, attributes=attributes, runner=DirectRunner()).turn()
     (row,) = store.read_log(0, 5)
-    assert row.cause[:6] == ("f1:failed", "fake.failed", "ana", 1_000_000, "hello", {"reason": "no such address"}) and row.source == "outcomes"
+    assert (
+        row.cause[:6] == ("f1:failed", "fake.failed", "ana", 1_000_000, "hello", {"reason": "no such address"})
+        and row.source == "outcomes"
+    )
 
 
 # ---------------------------------------------------------------- the claim
 
-@pytest.mark.parametrize(("who", "message_class", "state"), [
-    ({"consent.email": False}, "marketing", "cancelled"), ({"consent.email": False}, "transactional", "accepted"),
-    ({"suppressed.email": "bounce"}, "marketing", "cancelled"), ({"suppressed.email": "bounce"}, "transactional", "cancelled"),
-    ({"suppressed.email": "bounce"}, "internal", "accepted"), ({"consent": {"email": False}}, "marketing", "cancelled"),
-    ({"consent.sms": False, "suppressed.email": None}, "marketing", "accepted"), ({}, "marketing", "accepted")])
+
+@pytest.mark.parametrize(
+    ("who", "message_class", "state"),
+    [
+        ({"consent.email": False}, "marketing", "cancelled"),
+        ({"consent.email": False}, "transactional", "accepted"),
+        ({"suppressed.email": "bounce"}, "marketing", "cancelled"),
+        ({"suppressed.email": "bounce"}, "transactional", "cancelled"),
+        ({"suppressed.email": "bounce"}, "internal", "accepted"),
+        ({"consent": {"email": False}}, "marketing", "cancelled"),
+        ({"consent.sms": False, "suppressed.email": None}, "marketing", "accepted"),
+        ({}, "marketing", "accepted"),
+    ],
+)
 def test_consent_is_asked_again_in_the_claim(store, clock, who, message_class, state):
     plan(store, "f1", message_class=message_class)
     plan(store, attributes=who)
@@ -204,8 +240,16 @@ def test_what_can_not_be_repeated_is_claimed_no_further_ahead_than_there_are_han
     assert claims == [50, 20]
 
 
-@pytest.mark.parametrize(("idem", "window", "later", "state"), [
-    ("none", 0, 1, "unknown"), ("key", 60, 1_000, "accepted"), ("key", 60, 61_000, "unknown"), ("key", 0, 1, "unknown"), ("lookup", 60, 1, "unknown")])
+@pytest.mark.parametrize(
+    ("idem", "window", "later", "state"),
+    [
+        ("none", 0, 1, "unknown"),
+        ("key", 60, 1_000, "accepted"),
+        ("key", 60, 61_000, "unknown"),
+        ("key", 0, 1, "unknown"),
+        ("lookup", 60, 1, "unknown"),
+    ],
+)
 def test_what_was_being_handed_over_when_the_process_died(store, clock, idem, window, later, state):
     plan(store, "f1", "f2")
     store.claim_effects(clock.now(), clock.now(), 1, lambda candidate: CLAIM)
@@ -227,5 +271,11 @@ def test_a_plugin_may_say_which_settings_make_it_idempotent():
 
 
 def test_small_things():
-    assert lookup({"consent.email": 1, "consent": {"email": 2}}, "consent", "email") == 1 and lookup({"consent": 3}, "consent", "email") is None
-    assert checked(Outcome("retry", retry_after=-1)).retry_after is None and checked(Outcome("retry", retry_after=True)).retry_after is None
+    assert (
+        lookup({"consent.email": 1, "consent": {"email": 2}}, "consent", "email") == 1
+        and lookup({"consent": 3}, "consent", "email") is None
+    )
+    assert (
+        checked(Outcome("retry", retry_after=-1)).retry_after is None
+        and checked(Outcome("retry", retry_after=True)).retry_after is None
+    )

@@ -17,7 +17,14 @@ def read_event(record):
     """Stands in for the engine's reader: no types."""
     if "event" not in record:
         raise ValueError("`event` is missing")
-    return Event(str(record["id"]), record["event"], record.get("contact"), ingest._moment(record["at"], "at"), record.get("subject"), record.get("data") or {})
+    return Event(
+        str(record["id"]),
+        record["event"],
+        record.get("contact"),
+        ingest._moment(record["at"], "at"),
+        record.get("subject"),
+        record.get("data") or {},
+    )
 
 
 def read_contact(record, at):
@@ -28,7 +35,13 @@ def read_contact(record, at):
 
 
 def line(id="e1", **more):
-    return json.dumps({k: v for k, v in {"id": id, "event": "order.placed", "contact": "ana", "at": "2026-03-02T09:00:00Z", **more}.items() if v is not None})
+    return json.dumps(
+        {
+            k: v
+            for k, v in {"id": id, "event": "order.placed", "contact": "ana", "at": "2026-03-02T09:00:00Z", **more}.items()
+            if v is not None
+        }
+    )
 
 
 @pytest.fixture
@@ -37,6 +50,7 @@ def write(tmp_path):
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
+
     return write
 
 
@@ -45,7 +59,9 @@ def rejected(path):
 
 
 def test_events_come_in_and_a_repeat_is_recognised(store, write):
-    path = write(line("e1", data={"total": 4.5}, subject="x") + "\n" + line("e2") + "\n\n" + line("e1", data={"total": 4.5}, subject="x"))
+    path = write(
+        line("e1", data={"total": 4.5}, subject="x") + "\n" + line("e2") + "\n\n" + line("e1", data={"total": 4.5}, subject="x")
+    )
     done = ingest.import_events(store, path, read_event)
     assert done == ingest.Ingested(3, 2, 1, 0, 0, 0, None)
     assert store.read_log(0, 1)[0].cause[:6] == ("e1", "order.placed", "ana", 1_772_442_000_000, "x", {"total": 4.5})
@@ -53,16 +69,41 @@ def test_events_come_in_and_a_repeat_is_recognised(store, write):
 
 
 def test_a_bad_line_costs_only_itself(store, write):
-    lines = [line("e1").encode(), b"{no json", b"[1, 2]", line("e2", event=None).encode(), line("e3", at=None).encode(), line("e4", at="yesterday").encode(),
-             b'{"id": "\xff"}', line("x" * 501).encode(), line("e5", contact=7).encode(), line("e6", data={"text": "y" * 100_001}).encode(),
-             line("e7", at="9999-12-31T23:00:00-23:00").encode(), line("e9").encode()]
+    lines = [
+        line("e1").encode(),
+        b"{no json",
+        b"[1, 2]",
+        line("e2", event=None).encode(),
+        line("e3", at=None).encode(),
+        line("e4", at="yesterday").encode(),
+        b'{"id": "\xff"}',
+        line("x" * 501).encode(),
+        line("e5", contact=7).encode(),
+        line("e6", data={"text": "y" * 100_001}).encode(),
+        line("e7", at="9999-12-31T23:00:00-23:00").encode(),
+        line("e9").encode(),
+    ]
     path = write(b"\r\n".join(lines))
     done = ingest.import_events(store, path, read_event)
     assert (done.lines, done.accepted, done.rejected) == (12, 2, 10)
     kept = rejected(path)
     assert [item["line"] for item in kept] == [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
-    for item, words in zip(kept, ("no JSON", "no JSON object", "`event` is missing", "`at` is missing", "no moment", "not UTF-8: byte 9", "`id` must", "`contact` must",
-                                  "longer than", ""), strict=True):
+    for item, words in zip(
+        kept,
+        (
+            "no JSON",
+            "no JSON object",
+            "`event` is missing",
+            "`at` is missing",
+            "no moment",
+            "not UTF-8: byte 9",
+            "`id` must",
+            "`contact` must",
+            "longer than",
+            "",
+        ),
+        strict=True,
+    ):
         assert words in item["reason"], item
     assert kept[0]["text"] == "{no json" and len(kept[8]["text"]) < 3_000
     path.write_bytes(b"\n".join(lines[:1]))
@@ -111,7 +152,12 @@ def test_a_killed_import_goes_on_where_it_was(store, write):
 @pytest.mark.parametrize("head", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_csv(store, write, head, end):
-    rows = ["id,event,contact,at,subject,total,note", 'e1,order.placed,ana,2026-03-02T09:00:00Z,,4.5,"a, ""b""', 'c"', "e2,order.placed,ben,2026-03-02T09:00:00Z,x,,ä"]
+    rows = [
+        "id,event,contact,at,subject,total,note",
+        'e1,order.placed,ana,2026-03-02T09:00:00Z,,4.5,"a, ""b""',
+        'c"',
+        "e2,order.placed,ben,2026-03-02T09:00:00Z,x,,ä",
+    ]
     path = write(head + end.join(rows).encode(), "events.csv")
     done = ingest.import_events(store, path, read_event)
     assert (done.lines, done.accepted, done.rejected) == (2, 2, 0)
@@ -123,12 +169,19 @@ def test_csv(store, write, head, end):
 def test_csv_with_bad_lines(store, write):
     good = "{},order.placed,ana,2026-03-02T09:00:00Z"
     lines = ["id,event,contact,at", good.format("e1"), "too,few", good.format('"e2'), good.format("e3"), good.format("e4")]
-    path = write("\n".join(lines).encode() + b"\ne5,order.placed,\xff,2026-03-02T09:00:00Z\n" + good.format("e6").encode(), "events.csv")
+    path = write(
+        "\n".join(lines).encode() + b"\ne5,order.placed,\xff,2026-03-02T09:00:00Z\n" + good.format("e6").encode(), "events.csv"
+    )
     done = ingest.import_events(store, path, read_event)
-    assert [row.cause.id for row in store.read_log(0, 9)] == ["e1", "e3", "e4", "e6"], "a quote that is not closed swallows nothing"
+    assert [row.cause.id for row in store.read_log(0, 9)] == ["e1", "e3", "e4", "e6"], (
+        "a quote that is not closed swallows nothing"
+    )
     assert (done.accepted, done.rejected) == (4, 3)
     assert [(item["line"], item["reason"].split(":")[0]) for item in rejected(path)] == [
-        (3, "the line has 2 columns and the header 4"), (4, "the line is no CSV"), (7, "the line is not UTF-8")]
+        (3, "the line has 2 columns and the header 4"),
+        (4, "the line is no CSV"),
+        (7, "the line is not UTF-8"),
+    ]
 
 
 @pytest.mark.parametrize("header", ["a,b,a", "total,at", "id,,event"])
@@ -141,7 +194,7 @@ def test_a_csv_header_that_says_nothing_useful_is_refused(store, write, header):
 def test_gzip_and_a_torn_one(store, write):
     packed = gzip.compress("\n".join(line(f"e{n}", data={"n": os.urandom(50).hex()}) for n in range(2_000)).encode())
     assert ingest.import_events(store, write(packed, "a.jsonl.gz"), read_event).accepted == 2_000
-    done = ingest.import_events(store, write(packed[:len(packed) // 2], "b.jsonl.gz"), read_event)
+    done = ingest.import_events(store, write(packed[: len(packed) // 2], "b.jsonl.gz"), read_event)
     assert done.duplicates > 100 and "can't be read behind line" in done.incomplete
 
 
@@ -154,6 +207,7 @@ def test_progress_tells_lines_and_bytes(store, write):
 
 # ---------------------------------------------------------------- contacts
 
+
 def contact_file(write, *contacts, name="contacts.jsonl", at=1_700_000_000):
     path = write("\n".join(json.dumps(contact) for contact in contacts), name)
     os.utime(path, (at, at))
@@ -161,12 +215,21 @@ def contact_file(write, *contacts, name="contacts.jsonl", at=1_700_000_000):
 
 
 def test_contacts_are_changes_with_a_moment(store, write):
-    path = contact_file(write, {"id": "ana", "email": "a@x"}, {"id": "ben", "created_at": "2020-01-01T00:00:00Z"}, {"id": "cyn", "at": "2021-01-01T00:00:00Z"},
-                        {"id": "dan", "created_at": "2999-01-01T00:00:00Z"})
+    path = contact_file(
+        write,
+        {"id": "ana", "email": "a@x"},
+        {"id": "ben", "created_at": "2020-01-01T00:00:00Z"},
+        {"id": "cyn", "at": "2021-01-01T00:00:00Z"},
+        {"id": "dan", "created_at": "2999-01-01T00:00:00Z"},
+    )
     assert ingest.import_contacts(store, path, read_contact)[:5] == (4, 4, 0, 0, 0)
     rows = store.read_log(0, 9)
     assert [(row.cause.contact, row.cause.at) for row in rows] == [
-        ("ana", 1_700_000_000_000), ("ben", 1_577_836_800_000), ("cyn", 1_609_459_200_000), ("dan", 1_700_000_000_000)]
+        ("ana", 1_700_000_000_000),
+        ("ben", 1_577_836_800_000),
+        ("cyn", 1_609_459_200_000),
+        ("dan", 1_700_000_000_000),
+    ]
     assert rows[0].source == SOURCE_CONTACTS and rows[0].cause.attributes == {"email": "a@x"}
 
 
@@ -175,10 +238,15 @@ def test_the_same_file_is_a_repeat_and_a_file_written_anew_is_told_again(store, 
     assert ingest.import_contacts(store, contact_file(write, ana, ben), read_contact).accepted == 2
     assert ingest.import_contacts(store, contact_file(write, ana, ben), read_contact)[:4] == (2, 0, 2, 0)
     assert ingest.import_contacts(store, contact_file(write, {**ana, "points": 2}, at=1_700_000_001), read_contact).accepted == 1
-    assert ingest.import_contacts(store, contact_file(write, ana, at=1_700_000_002), read_contact).accepted == 1, "an older value is put back"
+    assert ingest.import_contacts(store, contact_file(write, ana, at=1_700_000_002), read_contact).accepted == 1, (
+        "an older value is put back"
+    )
 
 
 def test_contacts_from_csv(store, write):
     path = write("id,email,points\nana,a@x,\nben,,5\n", "contacts.csv")
     ingest.import_contacts(store, path, read_contact, default_at=77)
-    assert [(row.cause.contact, row.cause.at, row.cause.attributes) for row in store.read_log(0, 5)] == [("ana", 77, {"email": "a@x"}), ("ben", 77, {"points": "5"})]
+    assert [(row.cause.contact, row.cause.at, row.cause.attributes) for row in store.read_log(0, 5)] == [
+        ("ana", 77, {"email": "a@x"}),
+        ("ben", 77, {"points": "5"}),
+    ]

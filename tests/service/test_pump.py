@@ -58,8 +58,13 @@ def picture(store):
     ids = store.contact_ids(limit=10_000)
     states = {id: (row.state, row.wake_at, row.updated) for id, row in store.contacts(ids).items()}
     log = {row.cause: (row.status, row.reason) for id in ids for row in (event(row) for row in store.events_of(id, 10_000))}
-    return {"states": states, "journal": [row.decision for row in store.journal(limit=100_000)], "log": log,
-            "effects": sorted(effect[:13] for effect in store.effects(limit=10_000)), "clock": store.position().clock}
+    return {
+        "states": states,
+        "journal": [row.decision for row in store.journal(limit=100_000)],
+        "log": log,
+        "effects": sorted(effect[:13] for effect in store.effects(limit=10_000)),
+        "clock": store.position().clock,
+    }
 
 
 def event(row):
@@ -70,13 +75,28 @@ def event(row):
 
 # ---------------------------------------------------------------- order
 
+
 def test_history_runs_in_order_of_time_with_timers_at_their_own(store):
-    store.record_events([Arrival(Event("b", "later", "ana", 2 * HOUR, None, {"ms": HOUR})), Arrival(Event("a", "tick", "ben", HOUR)),
-                         Arrival(Event("c", "tick", "ana", 3 * HOUR)), Arrival(Event("d", "tick", "ben", 9 * DAY))])
+    store.record_events(
+        [
+            Arrival(Event("b", "later", "ana", 2 * HOUR, None, {"ms": HOUR})),
+            Arrival(Event("a", "tick", "ben", HOUR)),
+            Arrival(Event("c", "tick", "ana", 3 * HOUR)),
+            Arrival(Event("d", "tick", "ben", 9 * DAY)),
+        ]
+    )
     replay(store, 5 * DAY)
     assert [(row.decision.at, row.decision.contact, row.decision.cause) for row in store.journal()] == [
-        (HOUR, "ben", "a"), (2 * HOUR, "ana", "b"), (3 * HOUR, "ana", "timer"), (3 * HOUR, "ana", "effect"), (3 * HOUR, "ana", "c"),
-        (3 * DAY + HOUR, "ben", "timer"), (3 * DAY + HOUR, "ben", "effect"), (3 * DAY + 3 * HOUR, "ana", "timer"), (3 * DAY + 3 * HOUR, "ana", "effect")]
+        (HOUR, "ben", "a"),
+        (2 * HOUR, "ana", "b"),
+        (3 * HOUR, "ana", "timer"),
+        (3 * HOUR, "ana", "effect"),
+        (3 * HOUR, "ana", "c"),
+        (3 * DAY + HOUR, "ben", "timer"),
+        (3 * DAY + HOUR, "ben", "effect"),
+        (3 * DAY + 3 * HOUR, "ana", "timer"),
+        (3 * DAY + 3 * HOUR, "ana", "effect"),
+    ]
     assert store.position().clock == 5 * DAY and store.counts().events == {"new": 1, "done": 3, "set_aside": 0}
 
 
@@ -91,9 +111,15 @@ def test_up_to_and_including_the_moment(store):
 
 
 def test_an_event_for_another_contact_takes_its_place_in_time(store):
-    store.record_events([Arrival(Event("a", "refer", "ana", HOUR, None, {"to": "ben"})), Arrival(Event("b", "tick", "ben", 2 * HOUR))])
+    store.record_events(
+        [Arrival(Event("a", "refer", "ana", HOUR, None, {"to": "ben"})), Arrival(Event("b", "tick", "ben", 2 * HOUR))]
+    )
     replay(store, DAY)
-    assert [(row.decision.contact, row.decision.cause) for row in store.journal()] == [("ana", "a"), ("ben", "a/refer"), ("ben", "b")]
+    assert [(row.decision.contact, row.decision.cause) for row in store.journal()] == [
+        ("ana", "a"),
+        ("ben", "a/refer"),
+        ("ben", "b"),
+    ]
 
 
 def test_live_runs_in_order_of_arrival_at_the_time_of_arrival(store, clock):
@@ -124,7 +150,9 @@ def test_a_backlog_does_not_hold_up_what_is_due_by_its_own_time(store, clock):
     runner = pump(store, live_block=10)
     runner.live(clock)
     runner.live(clock)
-    assert [row.decision.cause for row in store.journal_of("ana")] == ["a", "timer", "effect"], "after the first block of the backlog"
+    assert [row.decision.cause for row in store.journal_of("ana")] == ["a", "timer", "effect"], (
+        "after the first block of the backlog"
+    )
 
 
 def test_no_timer_is_early_and_none_is_lost(store, clock):
@@ -138,14 +166,24 @@ def test_no_timer_is_early_and_none_is_lost(store, clock):
 
 # ---------------------------------------------------------------- setting aside
 
+
 def test_what_is_refused_costs_only_itself(store, clock):
-    store.record_events([Arrival(Event("a", "tick", "ana", 1)), Arrival(Event("b", "boom", "ana", 2)), Arrival(Event("c", "tick", "ana", 3)),
-                         Arrival(Event("d", "crash", "ben", 4)), Arrival(Event("e", "tick", "ben", 5))])
+    store.record_events(
+        [
+            Arrival(Event("a", "tick", "ana", 1)),
+            Arrival(Event("b", "boom", "ana", 2)),
+            Arrival(Event("c", "tick", "ana", 3)),
+            Arrival(Event("d", "crash", "ben", 4)),
+            Arrival(Event("e", "tick", "ben", 5)),
+        ]
+    )
     live(store, clock)
     assert [row.decision.cause for row in store.journal()] == ["a", "c", "e"]
     assert b'"n":2' in store.contacts(["ana"])["ana"].state, "the refused event left nothing in the state"
     assert [(row.cause.id, row.reason) for row in store.set_aside()] == [
-        ("d", "internal error of the engine: KeyError: 'nobody'"), ("b", "rules a and b feed each other without end")]
+        ("d", "internal error of the engine: KeyError: 'nobody'"),
+        ("b", "rules a and b feed each other without end"),
+    ]
 
 
 def test_a_wake_up_for_ever_is_switched_off_and_kept(store, clock):
@@ -181,6 +219,7 @@ def test_what_can_not_be_stored_is_found_and_set_aside(tmp_path, clock, time):
 
 
 # ---------------------------------------------------------------- restarts and blocks
+
 
 @pytest.fixture(scope="module")
 def expected():
@@ -218,12 +257,20 @@ def test_live_blocks_and_restarts_change_nothing(clock, tmp_path, block):
     for day in range(1, 15):
         clock.move_to(day * DAY)
         for store in (one, other):
-            store.record_events(history(60, 10, seed=day)[:50 + day] if day == 1 else [
-                arrival._replace(cause=arrival.cause._replace(id=f"{day}/{arrival.cause.id}")) for arrival in history(60, 10, seed=day)])
+            store.record_events(
+                history(60, 10, seed=day)[: 50 + day]
+                if day == 1
+                else [
+                    arrival._replace(cause=arrival.cause._replace(id=f"{day}/{arrival.cause.id}"))
+                    for arrival in history(60, 10, seed=day)
+                ]
+            )
         live(one, clock)
         live(other, clock, live_block=block, cache_bytes=10_000)
+
     def by_contact(store):
         return {id: [row.decision for row in store.journal_of(id)] for id in store.contact_ids()}
+
     assert by_contact(one) == by_contact(other) and picture(one)["states"] == picture(other)["states"]
 
 

@@ -18,16 +18,36 @@ def row(contact, wake_at=None, state=b'{"n":1}', program="p1", updated=5):
 
 
 def effect(id, contact="ana", at=100, state="ready", expires=None, **other):
-    values = {"action": "email.send", "primary": "welcome", "params": {"a": 1}, "ruleset": "c", "step": "s", "key": None, "channel": "email",
-              "message_class": "marketing"}
+    values = {
+        "action": "email.send",
+        "primary": "welcome",
+        "params": {"a": 1},
+        "ruleset": "c",
+        "step": "s",
+        "key": None,
+        "channel": "email",
+        "message_class": "marketing",
+    }
     values.update(other)
     return Effect(id=id, contact=contact, at=at, expires=expires, state=state, **values)
 
 
 def decision(contact="ana", at=100, **other):
-    values = {"campaign": "c", "rule": None, "key": None, "step": "s", "kind": "action", "action": "email.send", "primary": "welcome",
-              "params": {"x": [1, None]}, "outcome": "sent", "reason": "because it was due", "because": (("contact.points", 7), ("event.total", 4.5)),
-              "cause": "e1", "place": ("a.camp", 12)}
+    values = {
+        "campaign": "c",
+        "rule": None,
+        "key": None,
+        "step": "s",
+        "kind": "action",
+        "action": "email.send",
+        "primary": "welcome",
+        "params": {"x": [1, None]},
+        "outcome": "sent",
+        "reason": "because it was due",
+        "because": (("contact.points", 7), ("event.total", 4.5)),
+        "cause": "e1",
+        "place": ("a.camp", 12),
+    }
     values.update(other)
     return Decision(at=at, contact=contact, **values)
 
@@ -37,6 +57,7 @@ def claim_all(candidate):
 
 
 # ---------------------------------------------------------------- the log
+
 
 def test_new_events_are_accepted_and_read_in_order_of_arrival(store):
     assert store.record_events([event("b", at=300), event("a", at=100, total=4.5)]) == Recorded(2)
@@ -49,7 +70,9 @@ def test_new_events_are_accepted_and_read_in_order_of_arrival(store):
 
 
 def test_history_is_read_in_order_of_time_and_then_arrival(store):
-    store.record_events([event("late", at=300), event("x", at=200), event("first", at=100), event("y", at=200), event("future", at=900)])
+    store.record_events(
+        [event("late", at=300), event("x", at=200), event("first", at=100), event("y", at=200), event("future", at=900)]
+    )
     assert [row.cause.id for row in store.read_history(300, 10)] == ["first", "x", "y", "late"]
     assert [row.cause.id for row in store.read_history(300, 2)] == ["first", "x"]
     assert [row.cause.id for row in store.read_history(300, 2)] == ["first", "x"], "reading changes nothing"
@@ -122,6 +145,7 @@ def test_a_contacts_events_are_its_latest(store):
 
 # ---------------------------------------------------------------- contacts and blocks
 
+
 def test_states_are_saved_read_by_many_keys_and_replaced(store):
     store.commit(Block("p1", [row("ana", 50), row("ben")]))
     store.commit(Block("p2", [row("ana", 60, b"{}", "p2", 9)]))
@@ -160,11 +184,28 @@ def test_a_later_event_of_the_block_arms_a_failed_contact_again(store):
 
 def test_a_block_is_saved_as_one(store):
     store.record_events([event("a")])
-    store.commit(Block("p1", [row("ana")], [1], decisions=[decision(), decision("ben", 101, campaign=None, rule="r", primary=None, place=())],
-                       effects=[effect("f1")], emits=[Arrival(Event("a/1", "tier.reached", "ana", 100), SOURCE_ENGINE, True),
-                                                      Arrival(Event("a/2", "referred", "ben", 100), SOURCE_ENGINE)], cursor=1, clock=100))
-    assert [item.decision for item in store.journal()] == [decision(), decision("ben", 101, campaign=None, rule="r", primary=None, place=())]
-    assert [item.decision for item in store.journal_of("ben")] == [decision("ben", 101, campaign=None, rule="r", primary=None, place=())]
+    store.commit(
+        Block(
+            "p1",
+            [row("ana")],
+            [1],
+            decisions=[decision(), decision("ben", 101, campaign=None, rule="r", primary=None, place=())],
+            effects=[effect("f1")],
+            emits=[
+                Arrival(Event("a/1", "tier.reached", "ana", 100), SOURCE_ENGINE, True),
+                Arrival(Event("a/2", "referred", "ben", 100), SOURCE_ENGINE),
+            ],
+            cursor=1,
+            clock=100,
+        )
+    )
+    assert [item.decision for item in store.journal()] == [
+        decision(),
+        decision("ben", 101, campaign=None, rule="r", primary=None, place=()),
+    ]
+    assert [item.decision for item in store.journal_of("ben")] == [
+        decision("ben", 101, campaign=None, rule="r", primary=None, place=())
+    ]
     assert [item.seq for item in store.journal(1)] == [2]
     assert [row.cause.id for row in store.read_log(1, 10)] == ["a/2"], "what has acted is kept as done"
     assert [row.status for row in store.events_of("ana")] == ["done", "done"]
@@ -174,18 +215,27 @@ def test_a_block_is_saved_as_one(store):
 
 def test_an_effect_and_an_emitted_event_act_once_by_their_id(store):
     for _ in range(2):
-        store.commit(Block("p1", effects=[effect("f1"), effect("f1", at=999)], emits=[Arrival(Event("x", "e", "ben", 1), SOURCE_ENGINE)]))
+        store.commit(
+            Block("p1", effects=[effect("f1"), effect("f1", at=999)], emits=[Arrival(Event("x", "e", "ben", 1), SOURCE_ENGINE)])
+        )
     assert [item.at for item in store.effects()] == [100]
     assert store.counts().events["new"] == 1
 
 
 # ---------------------------------------------------------------- the outbox
 
+
 def test_a_claim_counts_the_attempt_and_a_settlement_ends_it(store):
     store.commit(Block("p1", [row("ana")], effects=[effect("f1"), effect("f2", "ben", at=900), effect("f3", state="held")]))
     (candidate,) = store.claim_effects(500, 600, 10, claim_all)
     claimed = candidate.effect
-    assert (claimed.id, claimed.state, claimed.attempts, claimed.claimed_at, claimed.first_claimed_at) == ("f1", "claimed", 1, 600, 600)
+    assert (claimed.id, claimed.state, claimed.attempts, claimed.claimed_at, claimed.first_claimed_at) == (
+        "f1",
+        "claimed",
+        1,
+        600,
+        600,
+    )
     assert (claimed.primary, claimed.params, candidate.state, candidate.pending) == ("welcome", {"a": 1}, b'{"n":1}', False)
     assert store.effect("f1") == claimed
     assert store.claim_effects(500, 600, 10, claim_all) == [], "what is claimed is not claimed again"
@@ -214,7 +264,9 @@ def test_the_judge_decides_in_the_claim(store):
 
     def judge(candidate):
         seen.append(candidate.effect.id)
-        return {"a": CLAIM, "b": Verdict("cancelled", "consent.email was withdrawn"), "c": None, "d": Verdict("expired", "late")}[candidate.effect.id]
+        return {"a": CLAIM, "b": Verdict("cancelled", "consent.email was withdrawn"), "c": None, "d": Verdict("expired", "late")}[
+            candidate.effect.id
+        ]
 
     assert [candidate.effect.id for candidate in store.claim_effects(200, 200, 10, judge)] == ["a"]
     assert seen == ["b", "a", "c", "d"], "oldest first"
@@ -237,15 +289,29 @@ def test_what_a_dead_process_had_claimed_is_unknown_unless_it_may_be_repeated(st
     lost = store.unknown_after_restart(400, lambda effect: effect.id == "b")
     assert [(effect.id, effect.state) for effect in lost] == [("a", "unknown")]
     assert store.effect("a").settled_at == 400 and "may or may not" in store.effect("a").detail
-    assert {candidate.effect.id: candidate.effect.attempts for candidate in store.claim_effects(200, 500, 10, claim_all)} == {"b": 2, "c": 1}
+    assert {candidate.effect.id: candidate.effect.attempts for candidate in store.claim_effects(200, 500, 10, claim_all)} == {
+        "b": 2,
+        "c": 1,
+    }
     assert store.effect("b").first_claimed_at == 300
     assert [(attempt.number, attempt.state) for attempt in store.attempts_of("b")] == [(1, "unknown")]
     assert [effect.id for effect in store.effects("unknown")] == ["a"]
 
 
-@pytest.mark.parametrize(("state", "to", "allowed"), [
-    ("unknown", "accepted", True), ("unknown", "ready", True), ("unknown", "cancelled", False), ("held", "ready", True), ("held", "accepted", False),
-    ("ready", "cancelled", True), ("accepted", "ready", False), ("failed", "ready", True), ("claimed", "ready", False)])
+@pytest.mark.parametrize(
+    ("state", "to", "allowed"),
+    [
+        ("unknown", "accepted", True),
+        ("unknown", "ready", True),
+        ("unknown", "cancelled", False),
+        ("held", "ready", True),
+        ("held", "accepted", False),
+        ("ready", "cancelled", True),
+        ("accepted", "ready", False),
+        ("failed", "ready", True),
+        ("claimed", "ready", False),
+    ],
+)
 def test_a_person_resolves_what_may_be_resolved(store, state, to, allowed):
     store.commit(Block("p1", effects=[effect("a", state="held" if state == "held" else "ready")]))
     if state not in ("held", "ready"):
@@ -261,7 +327,10 @@ def test_a_person_resolves_what_may_be_resolved(store, state, to, allowed):
 def test_outcomes_and_their_news_are_one_step(store):
     store.commit(Block("p1", effects=[effect("a")]))
     store.claim_effects(200, 200, 1, claim_all)
-    store.settle([Settlement("a", 1, "failed", 300, "no such address")], [Arrival(Event("a:failed", "email.failed", "ana", 300), "outcomes")])
+    store.settle(
+        [Settlement("a", 1, "failed", 300, "no such address")],
+        [Arrival(Event("a:failed", "email.failed", "ana", 300), "outcomes")],
+    )
     assert [row.cause.id for row in store.read_log(0, 10)] == ["a:failed"]
 
 
@@ -273,6 +342,7 @@ def test_effects_are_listed_latest_first_by_state_and_contact(store):
 
 
 # ---------------------------------------------------------------- programs and the lock
+
 
 def test_programs_are_kept_with_their_sources(store):
     assert store.record_program("p1", {"a.camp": "RULE x"}) is True

@@ -30,17 +30,34 @@ def file(tmp_path):
 
 def run(code: str, *arguments: object) -> subprocess.Popen:
     """Another process that has the store's names at hand."""
-    head = "import sys\nfrom rules_engine.store.sqlite import SqliteStore\nfrom rules_engine.store.port import *\nfrom rules_engine.facts import *\n"
-    return subprocess.Popen([sys.executable, "-c", head + textwrap.dedent(code), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            stdin=subprocess.PIPE, text=True, cwd=ROOT)
+    names = ("store.sqlite import SqliteStore", "store.port import *", "facts import *")
+    head = "import sys\n" + "".join(f"from rules_engine.{name}\n" for name in names)
+    return subprocess.Popen(
+        [sys.executable, "-c", head + textwrap.dedent(code), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
 
 
 # ---------------------------------------------------------------- settings
 
+
 def test_every_commit_is_synced_and_references_are_kept(file):
     store = SqliteStore(file)
-    pragmas = {name: store._db.one(f"PRAGMA {name}") for name in ("journal_mode", "synchronous", "foreign_keys", "application_id", "busy_timeout")}
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "application_id": APPLICATION_ID, "busy_timeout": 10_000}
+    pragmas = {
+        name: store._db.one(f"PRAGMA {name}")
+        for name in ("journal_mode", "synchronous", "foreign_keys", "application_id", "busy_timeout")
+    }
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "application_id": APPLICATION_ID,
+        "busy_timeout": 10_000,
+    }
 
 
 def test_it_takes_the_newer_sqlite():
@@ -64,6 +81,7 @@ def test_all_survives_closing_and_opening(file):
 
 # ---------------------------------------------------------------- the one transaction
 
+
 def test_the_only_transaction_takes_the_lock_at_once_and_is_not_nested(file):
     store = SqliteStore(file)
     said = []
@@ -76,6 +94,18 @@ def test_the_only_transaction_takes_the_lock_at_once_and_is_not_nested(file):
     sources = [path.read_text() for path in (ROOT / "rules_engine").rglob("*.py")]
     assert not [text for text in sources if "atomic" + "(" in text], "peewee's own transaction is deferred"
     assert sum(text.count('"BEGIN') for text in sources) == 1
+
+
+def test_a_full_disk_that_is_overlooked_inside_a_transaction_saves_nothing(file):
+    """SQLite rolls back all of it by itself; what came after must not be committed statement by statement."""
+    store = SqliteStore(file)
+    store._db.raw.execute(f"PRAGMA max_page_count = {store._db.one('PRAGMA page_count')}")
+    with pytest.raises(StoreError), store._db.tx("careless") as raw:
+        raw.execute("INSERT INTO meta VALUES ('before', 'x')")
+        with pytest.raises(driver.OperationalError):
+            raw.execute("INSERT INTO meta VALUES ('large', hex(zeroblob(9000)))")
+        raw.execute("INSERT INTO meta VALUES ('after', 'x')") if raw.in_transaction else None
+    assert store._db.rows("SELECT key FROM meta") == []
 
 
 def test_a_failed_block_leaves_nothing(file):
@@ -95,6 +125,7 @@ def test_what_no_database_takes_is_the_callers_fault(file, bad):
 
 
 # ---------------------------------------------------------------- several processes
+
 
 def test_four_writers_lose_nothing(file):
     SqliteStore(file).close()
@@ -120,12 +151,15 @@ def test_two_processes_may_open_a_new_file_at_once(file):
 
 def test_the_second_runner_is_refused_others_append_and_read_and_a_killed_one_leaves_no_lock(file):
     SqliteStore(file).close()
-    runner = run("""
+    runner = run(
+        """
         store = SqliteStore(sys.argv[1])
         with store.run_lock():
             print("running", flush=True)
             sys.stdin.read()
-    """, file)
+    """,
+        file,
+    )
     assert runner.stdout.readline() == "running\n"
     store = SqliteStore(file)
     with pytest.raises(StoreError) as refused, store.run_lock():
@@ -157,6 +191,7 @@ def test_reading_works_while_somebody_writes_and_a_locked_file_says_so(file):
 
 
 # ---------------------------------------------------------------- errors
+
 
 def test_a_missing_database_is_not_made_by_a_reader(file):
     with pytest.raises(StoreError) as missing:
@@ -258,6 +293,7 @@ def test_a_file_that_may_not_be_written_says_so(file):
 
 # ---------------------------------------------------------------- schema
 
+
 def test_a_database_of_a_newer_camp_is_refused(file):
     SqliteStore(file, migrations=(*MIGRATIONS, "CREATE TABLE later (x INTEGER)")).close()
     with pytest.raises(StoreError) as newer:
@@ -296,9 +332,14 @@ def test_no_migration_while_an_older_camp_is_running(file):
 def test_the_models_describe_what_the_migrations_make(file):
     store = SqliteStore(file)
     for table in TABLES:
-        made = {name: (bool(notnull) or bool(pk)) for _, name, _, notnull, _, pk in store._db.rows(f"PRAGMA table_info({table._meta.table_name})")}
+        made = {
+            name: (bool(notnull) or bool(pk))
+            for _, name, _, notnull, _, pk in store._db.rows(f"PRAGMA table_info({table._meta.table_name})")
+        }
         described = {field.column_name: not field.null for field in table._meta.sorted_fields}
         assert made == described, table
-    names = {name for name, in store._db.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")}
+    names = {
+        name for (name,) in store._db.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+    }
     assert names == {table._meta.table_name for table in TABLES}
     assert [statement for script in MIGRATIONS for statement in statements(script) if not statement.startswith("CREATE")] == []

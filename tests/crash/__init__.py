@@ -1,0 +1,1 @@
+"""Processes killed at any moment: `python -m tests.crash --kills 2000`."""
