@@ -11,7 +11,7 @@ lark's table in a form that loads fast:
                 state, < 0: reduce by rule -action - 1
     rules       for each rule [symbol, length, builder method or null, children]: children are positions in the right-hand side, null
                 for an optional that stood empty, [position] where a helper rule's list is spliced in; no method: one child, passed on
-    words       keyword in lower case → its terminals
+    words       keyword in lower case → its terminals, and NAME last if it may be a name where no keyword can stand
     shapes      every other terminal → its regular expression
 """
 
@@ -47,21 +47,41 @@ def render() -> str:
 
 
 def _table(parser: lark.Lark) -> dict[str, Any]:
-    """States and rules as numbers."""
+    """States and rules as numbers. Lark numbers them as its sets happen to be ordered; here they are numbered as they are reached from
+    the start, so that the same grammar always gives the same file."""
     table = parser.parser.parser._parse_table
-    numbers = {rule: number for number, rule in enumerate(parser.rules)}
-    symbols = _Numbers()
-    keys = _Numbers()
+    rules = sorted(parser.rules, key=_rule_key)
+    numbers = {rule: number for number, rule in enumerate(rules)}
+    order = _reached(table)
+    symbols, keys = _Numbers(), _Numbers()
     states = []
-    for state in range(max(table.states) + 1):
-        row = table.states.get(state, {})
+    for state in order:
+        row = table.states[state]
         names = sorted(row)
-        actions = [row[name][1] if row[name][0] is Shift else -numbers[row[name][1]] - 1 for name in names]
+        actions = [order[row[name][1]] if row[name][0] is Shift else -numbers[row[name][1]] - 1 for name in names]
         key = keys(tuple(symbols(name) for name in names))
         states.append([key, actions[0] if len(set(actions)) == 1 else actions])
-    rules = [[symbols(rule.origin.name), len(rule.expansion), *_shape(rule)] for rule in parser.rules]
-    return {"start": table.start_states["start"], "end": table.end_states["start"], "symbols": list(symbols), "keys": list(keys),
-            "states": states, "rules": rules}
+    shapes = [[symbols(rule.origin.name), len(rule.expansion), *_shape(rule)] for rule in rules]
+    return {"start": order[table.start_states["start"]], "end": order[table.end_states["start"]], "symbols": list(symbols),
+            "keys": list(keys), "states": states, "rules": shapes}
+
+
+def _rule_key(rule: Any) -> tuple[Any, ...]:
+    return rule.origin.name, rule.order, str(rule.alias), [symbol.name for symbol in rule.expansion], rule.options.empty_indices
+
+
+def _reached(table: Any) -> dict[int, int]:
+    """Lark's number of each state → ours, by breadth from the start, symbols in alphabetical order."""
+    order = {table.start_states["start"]: 0}
+    pending = list(order)
+    for state in pending:
+        row = table.states[state]
+        for name in sorted(row):
+            kind, target = row[name]
+            if kind is Shift and target not in order:
+                order[target] = len(order)
+                pending.append(target)
+    return order
 
 
 class _Numbers(dict[Any, int]):
@@ -99,6 +119,9 @@ def _terminals(terminals: list[TerminalDef]) -> dict[str, Any]:
             words.setdefault(word, []).append(terminal.name)
         if not spellings:
             shapes[terminal.name] = terminal.pattern.to_regexp()
+    for word, kinds in words.items():
+        if re.fullmatch(shapes["NAME"], word):
+            kinds.append("NAME")
     return {"words": words, "shapes": shapes}
 
 

@@ -74,7 +74,7 @@ class Tick(Messages):
         self.now = self.state["k"] = now
         self.cause = "timer"
         self.raw.append((now, "timer"))
-        self.count, self.fired = 0, {}
+        self.count, self.emitted, self.fired = 0, 0, {}
         self.use_arrival((_EMPTY, None, now, "", f"@{now}"))
         names.sort(key=self._timer_order)
         for name in names:
@@ -82,14 +82,19 @@ class Tick(Messages):
                 continue
             kind, _, rest = name.partition(":")
             if kind == "f":
-                self._due_fact(rest)
-            elif kind == "d":
+                del self.timers[name]
+                self.dirty.add(name)
+                self.pending = True
+                continue
+            if self.dirty:
+                self.react()  # facts that turn at one moment turn together, in the order in which they depend on one another
+            if kind == "d":
                 self._due_trigger(rest, now)
             elif kind == "x":
                 self._due_exit(name, rest)
             else:
                 self._due_instance(rest)
-            if kind in ("f", "x"):
+            if kind == "x":
                 self.react()
         self.drain()
 
@@ -98,13 +103,6 @@ class Tick(Messages):
         instance = self.instances.get(rest) if kind == "i" else None
         ruleset = self.program.by_name.get(instance["c"]) if instance else None
         return (_ORDER[kind], -ruleset.priority if ruleset else 0, rest)
-
-    def _due_fact(self, fact: str) -> None:
-        derived = next((item for item in self.program.derived if item.fact == fact), None)
-        del self.timers[f"f:{fact}"]
-        if derived is not None and self.refresh(derived):
-            self.dirty.add(fact)
-            self.pending = True
 
     def _due_trigger(self, name: str, now: int) -> None:
         del self.timers[f"d:{name}"]
@@ -210,7 +208,7 @@ class Tick(Messages):
         state["k"] = self.now
         self.cause = event.id
         self.raw.append((self.now, event.id))
-        self.count, self.fired = 0, {}
+        self.count, self.emitted, self.fired = 0, 0, {}
         self.take(event, False)
         if self.pending or self.agenda or self.admissions or self.queue or self.dirty:
             self.drain()
@@ -226,8 +224,8 @@ class Tick(Messages):
         plan = self.program.events.get(event.name)
         if plan is None:
             return
+        self.ruleset = self._zone = None
         if plan.bare:
-            self.ruleset = None
             self.sequence += 1
             if plan.match is not None:
                 plan.match(self)
@@ -245,9 +243,8 @@ class Tick(Messages):
             if plan.waits:
                 self.resume_on_event(event.name)
         if plan.match is not None:
-            self.use_arrival(self.arrival)
-            self.ruleset, self._zone = None, None
-            if self.dirty or self.edges:
+            self.back()
+            if self.dirty or self.edges or self.agenda:
                 self.pending = True
             plan.match(self)
 
@@ -279,10 +276,15 @@ class Tick(Messages):
     def emit(self, name: str, value: dict[str, Any], site: Any) -> None:
         """`event.emit`: an event of this contact, acted on in the same tick and kept in the log."""
         place = f"{site.ruleset.name}/{site.step}" if site is not None else "engine"
-        event = Event(f"{self.cause}/{place}/{len(self.emits)}", name, self.contact, self.now, value.get("subject"),
+        event = Event(f"{self._origin()}/{place}/{self.emitted}", name, self.contact, self.now, value.get("subject"),
                       {key: item for key, item in value.get("data", _EMPTY).items() if item is not None}, self.now)
+        self.emitted += 1
         self.emits.append(event)
         self.queue.append((event, False))
+
+    def _origin(self) -> str:
+        """What names the tick, for the ids of the events it emits: the same on every replay, different for every contact and moment."""
+        return f"{self.contact}@{self.now}" if self.cause == "timer" else self.cause
 
     def take_queued(self, item: Any) -> None:
         """The next emitted event; a plain rule's is written out first."""
@@ -290,7 +292,8 @@ class Tick(Messages):
         if self.count > MAX_FIRINGS:
             self.endless(item.site.ruleset if type(item) is Emission else None)
         if type(item) is Emission:
-            event = _emitted(item, self.contact, self.now, self.cause, len(self.emits))
+            event = _emitted(item, self.contact, self.now, self._origin(), self.emitted)
+            self.emitted += 1
             self.emits.append(event)
             self.take(event, False)
         else:
@@ -302,7 +305,7 @@ class Tick(Messages):
         self.now = state["k"] = max(now, state["k"])
         self.cause = change.id
         self.raw.append((self.now, change.id))
-        self.count, self.fired = 0, {}
+        self.count, self.emitted, self.fired = 0, 0, {}
         self.use_arrival((_EMPTY, None, self.now, "", change.id))
         derived = {item.name for item in self.program.derived if not item.segment}
         for name, value in change.attributes.items():
@@ -438,8 +441,11 @@ def advance(program: Program, state: dict[str, Any], cause: Event | ContactChang
             tick.quiet = quietly
             tick.contact_change(cause, now)
             tick.quiet = False
-        elif now > state["k"]:
-            state["k"] = now
+        else:
+            state["k"] = max(now, state["k"])
+            if tick.pending or tick.queue:
+                tick.now = state["k"]
+                tick.drain()
     except SetAside:
         tick.clear()
         raise
@@ -539,6 +545,12 @@ def _adopt(tick: Tick, state: dict[str, Any], cause: Any, now: int, quietly: boo
     known = {f"f:{item.fact}" for item in program.derived} | {f"d:{trigger.id}" for _, trigger in program.timed}
     for timer in [name for name in state["t"] if name[0] in "fd" and name not in known]:
         del state["t"][timer]
+    for iid, instance in list(state["i"].items()):
+        ruleset = program.by_name.get(instance["c"])
+        if ruleset is None or instance["s"] not in ruleset.index:
+            tick._strand(iid, instance)
+    for iid in [iid for iid, window in state["g"].items() if window[0] not in program.by_name]:
+        del state["g"][iid]
     tick.dirty.add("new")
     tick.pending = True
     if created and not quietly and "contact.created" in program.events:

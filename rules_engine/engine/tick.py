@@ -37,7 +37,7 @@ class Facts:
 
     __slots__ = (
         "program", "state", "contact", "a", "s", "history", "instances", "timers", "now", "wall", "e", "event_subject", "event_at",
-        "event_id", "event_name", "bindings", "start", "start_sequence", "key", "keys", "wanted", "raw", "effects", "emits", "queue", "agenda",
+        "event_id", "event_name", "bindings", "start", "start_sequence", "key", "keys", "wanted", "emitted", "raw", "effects", "emits", "queue", "agenda",
         "dirty", "edges", "pending", "count", "cause", "sequence", "admissions", "quiet", "_zone", "_today", "pushed", "fired", "ruleset",
         "arrival",
     )
@@ -193,7 +193,7 @@ class Facts:
                 self.route(fact, old, new)
             if self.instances and not dirty.isdisjoint(program.wait_deps):
                 self.check_waits()
-        self.pending = False
+        self.pending = bool(self.agenda)
 
     def route(self, fact: str, old: Any, new: Any) -> None:
         """An edge: goals, exits, waits, then the rules and campaigns that it sets off."""
@@ -220,10 +220,12 @@ class Facts:
     def push(self, ruleset: Ruleset, trigger: Trigger) -> None:
         """Puts a firing on the agenda; it runs in the order of its rank."""
         self.pushed += 1
+        self.pending = True
         heappush(self.agenda, (ruleset.rank, self.pushed, self.fire, (ruleset, trigger, self.arrival)))
 
     def push_call(self, ruleset: Ruleset, function: Any, arguments: tuple[Any, ...]) -> None:
         self.pushed += 1
+        self.pending = True
         heappush(self.agenda, (ruleset.rank, self.pushed, function, arguments))
 
     def drain_before(self, rank: tuple[int, int]) -> None:
@@ -235,6 +237,17 @@ class Facts:
             function(*arguments)
             self.react()
         self.use_arrival(saved)
+
+    def drain_agenda(self) -> None:
+        """Runs all that is on the agenda; messages and emitted events keep waiting."""
+        saved = self.arrival
+        self.react()
+        while self.agenda:
+            _, _, function, arguments = heappop(self.agenda)
+            function(*arguments)
+            self.react()
+        self.use_arrival(saved)
+        self.back()
 
     def drain(self) -> None:
         """Everything that is still to be done in this tick: facts, agenda, messages in their order, events that were emitted."""

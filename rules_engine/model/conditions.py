@@ -276,13 +276,14 @@ def _implies(narrow: _Test, wide: _Test) -> bool:
 
 # ── a condition as a whole, where one stands ──
 
-def site(ctx: Context, node: n.Node, scope: Scope) -> set[str]:
-    """Checks the condition of an IF, a WHERE, a segment …; returns the attributes that it makes sure are there."""
+def site(ctx: Context, node: n.Node, scope: Scope, wary: bool = True) -> set[str]:
+    """Checks the condition of an IF, a WHERE, a segment …; returns the attributes that it makes sure are there. Not `wary`: what becomes of
+    missing values needs no warning (a contract judges what is there, an expectation is seen to hold or not)."""
     outer, ctx.guards, ctx.risky = ctx.guards, set(), []
     values.condition(ctx, node, scope)
     check_whole(ctx, node, scope)
     found, ctx.guards = ctx.guards, outer
-    for name, span, negated in ctx.risky:
+    for name, span, negated in ctx.risky if wary else ():
         if name not in found and name not in outer:
             _unguarded(ctx, name, span, negated)
     ctx.risky = []

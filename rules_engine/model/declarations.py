@@ -72,7 +72,7 @@ def _attribute(ctx: Context, item: n.AttributeDeclaration) -> None:
         allowed = ctx.choices.get(name)
         fits(ctx, item.default, values.value(ctx, item.default, Scope(place="a DEFAULT")), type_, f"`{name}`", allowed)
     if item.where is not None:
-        conditions.site(ctx, item.where, Scope((), {}, False, "an ATTRIBUTE"))
+        conditions.site(ctx, item.where, Scope((), {}, False, "an ATTRIBUTE"), wary=False)
 
 
 def _contact_name(ctx: Context, item: Any, name: str, what: str) -> None:
@@ -123,7 +123,7 @@ def _event(ctx: Context, item: n.EventDeclaration) -> None:
         names.known_type(ctx, field.type, field.type_span)
         _one_of(ctx, field.one_of, names.value_type(field.type))
     if item.where is not None:
-        conditions.site(ctx, item.where, Scope((item.name,), {}, False, "an EVENT"))
+        conditions.site(ctx, item.where, Scope((item.name,), {}, False, "an EVENT"), wary=False)
 
 
 # ── what follows from others ──

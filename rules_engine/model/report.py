@@ -148,7 +148,7 @@ class Report:
 
     def _blame_declaration(self, entry: _Unknown, meant: Candidate, slot: Slot) -> None:
         written = slot.written or slot.name
-        wanted = entry.name.partition(".")[0] if slot.kind == "alias" else _without_owner(entry.name, meant.name, written)
+        wanted = entry.name.partition(".")[0] if slot.kind == "alias" else _without_owner(entry.name, meant.name, written).strip('"')
         times = "once" if len(entry.spans) == 1 else f"{len(entry.spans)} times"
         self.blamed.add(slot.span)
         self.add(entry.rule, slot.span, f"`{written}` is declared here and never used, while `{wanted}` is used {times} and declared nowhere",
@@ -173,7 +173,7 @@ class Report:
 
 def _without_owner(used: str, candidate: str, declared: str) -> str:
     """What the declaration should say: `event.cart_id` was used, `cart_id` is what an EVENT declares."""
-    owner = candidate[:len(candidate) - len(declared)]
+    owner = candidate[:len(candidate) - len(declared)] if candidate.endswith(declared) else ""
     return used[len(owner):] if owner and used.startswith(owner) else used
 
 

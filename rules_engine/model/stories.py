@@ -48,7 +48,30 @@ class Story:
 
     def _values(self, pairs: tuple[tuple[str, n.Node], ...], span: Span, exact: bool) -> None:
         for (key, value), place in zip(pairs, _key_places(pairs, span, exact), strict=True):
+            if key == "segments" and self.ctx.model.attribute_type(key) is None:
+                self._segments(value)
+                continue
             arguments.assign(self.ctx, key, value, place, _SCOPE, writing=False)
+
+    def _segments(self, given: n.Node) -> None:
+        """`segments: ["vip"]`: the segments that a contact is in, of those that follow from no condition."""
+        ctx = self.ctx
+        for item in given.items if isinstance(given, n.List) else (given,):
+            name = item.value if isinstance(item, n.Literal) and item.type == "text" else item.name if isinstance(item, n.Name) else None
+            if name is None or not isinstance(given, n.List):
+                ctx.report.add("type-mismatch", item.span, "segments is a list of names", 'such as segments: ["vip"]')
+                continue
+            found = ctx.model.segments.get(name)
+            if found is None:
+                known = [Candidate(f'"{one}"', f'"{one}"', Slot("segment", one, declaration.name_span))
+                         for one, declaration in ctx.model.segments.items() if declaration.condition is None]
+                ctx.report.unknown("unknown-segment", f'"{name}"', item.span, ("segment", name), f"there is no segment `{name}`",
+                                   f"declare it: SEGMENT {name}", lambda known=known: (known,))
+                continue
+            ctx.used.add(("segment", name))
+            if found.condition is not None:
+                ctx.report.add("read-only", item.span, f"`{name}` follows from its condition, so a contact can't be put into it",
+                               "give the contact what the condition asks", related=(Related(found.name_span, "declared here"),))
 
     def _contact(self, name: str, span: Span) -> None:
         if name in self.contacts:
@@ -118,7 +141,7 @@ class Story:
         if node.target is not None:
             self._target(node)
         if node.condition is not None:
-            conditions.site(self.ctx, node.condition, _SCOPE)
+            conditions.site(self.ctx, node.condition, _SCOPE, wary=False)
         if node.at is not None:
             values.value(self.ctx, node.at, _SCOPE)
             if moment is not None and str(node.at.value)[:16] > moment[:16] and len(moment) >= 16:

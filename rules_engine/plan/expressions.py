@@ -122,6 +122,7 @@ class Compiler:
         self.deps: set[str] = set()
         self.flips: list[str] = []
         self._walrus = 0
+        self._comparing = False
 
     # ── entry points ──
 
@@ -259,6 +260,8 @@ class Compiler:
         if left.type in moments and right.type == "duration":
             sign = 1 if op == "+" else -1
             self.deps.add(ZONE)
+            if self._comparing and left.type == "date" and self._below_a_day(node.right):
+                left = self._moment(left)
             return self._null_safe([left, right], f"plus_{left.type}({{0}}, {{1}}, T, {sign})", left.type)
         if left.type in moments and right.type in moments:
             return self._null_safe([self._moment(left), self._moment(right)], "elapsed({0} - {1})", "duration")
@@ -270,6 +273,11 @@ class Compiler:
             code = self._null_safe([left, right], "divide({0}, {1})", "number")
             return Code(code.source, True, "number")
         return self._null_safe([left, right], f"({{0}} {op} {{1}})", "number")
+
+    def _below_a_day(self, node: n.Node) -> bool:
+        """Whether a duration has hours: `event.day + 13 hours` is compared as a moment, though a date plus days is a date."""
+        value = self.constant(node)
+        return isinstance(value, Duration) and bool(value.ms % 86_400_000 or value.business_ms)
 
     def _moment(self, code: Code) -> Code:
         """A date as the moment at which it begins."""
@@ -305,7 +313,9 @@ class Compiler:
         op, left, right = self._normal(node.op, node.left, node.right)
         if isinstance(left, n.Name) and left.name == "now":
             op, left, right = _FLIPPED[op], right, left
+        self._comparing = True
         first, second = self.compile(left), self.compile(right)
+        self._comparing = False
         if isinstance(right, n.Name) and right.name == "now":
             moment = self._moment(first)
             self.flips.append(f"flip({moment.source}, T.now)")

@@ -44,7 +44,8 @@ def build(program: Program, parent: Any) -> None:
     nodes = {node.name: node for node in parent.model.rulesets}
     for ruleset in program.rulesets:
         node = nodes[ruleset.name]
-        if not ruleset.is_campaign and all(isinstance(clause, _SIMPLE_CLAUSES) for clause in node.clauses):
+        plain_words = all(isinstance(clause, _SIMPLE_CLAUSES) for clause in node.clauses)
+        if not ruleset.is_campaign and plain_words and not any(trigger.alias for trigger in ruleset.triggers):
             _simple(program, parent, ruleset)
         for position, item in enumerate(node.triggers):
             if isinstance(item, n.Happening):
@@ -85,7 +86,7 @@ def _later(plan: EventPlan, program: Program, parent: Any, reach: _Reach, found:
 
     def first(tick: Any) -> None:
         entries = [_entry(parent, ruleset, trigger, node) for ruleset, trigger, node in found]
-        plan.match = _matcher(parent, reach, entries) or _nothing
+        plan.match = _matcher(parent, reach, entries, plan.name in program.plain, _later_writes(program, plan)) or _nothing
         plan.match(tick)
 
     return first
@@ -125,7 +126,18 @@ def _entry(parent: Any, ruleset: Ruleset, trigger: Trigger, node: n.Happening) -
         fire = ruleset.body
     else:
         fire = (f"T.fire({parent.names.put(ruleset, 'RS')}, {parent.names.put(trigger, 'TR')})",)
-    return _Entry(ruleset, keys, tuple(terms), frozenset(deps), fire, _names(fire) <= _PLAIN)
+    return _Entry(ruleset, keys, tuple(_zoned(parent, ruleset, terms)), frozenset(deps), fire, _names(fire) <= _PLAIN)
+
+
+def _zoned(parent: Any, ruleset: Ruleset, terms: list[Any]) -> list[Any]:
+    """The terms, the first that may read the calendar doing so in the ruleset's zone: another may have been evaluated before."""
+    if not any(other.zone for other in parent.program.rulesets):
+        return terms
+    for position, (key, source) in enumerate(terms):
+        if key is None and not _names((source,)) <= _PLAIN or re.search(r"\bT\b(?!\.)", source):
+            terms[position] = (key, f"(T.use_nothing({parent.names.put(ruleset, 'RS')}) or {source})")
+            break
+    return terms
 
 
 def _equality(item: n.Node, compiler: Any) -> tuple[str, Any] | None:
@@ -169,22 +181,37 @@ class _Reach:
             found = more
 
 
-def _matcher(parent: Any, reach: _Reach, entries: list[_Entry]) -> Any:
+def _later_writes(program: Program, plan: EventPlan) -> frozenset[str]:
+    """What rulesets may change that an event sets off by way of the agenda: through edges, or by ending a wait."""
+    found: set[str] = set()
+    for pairs in program.edges.values():
+        for ruleset, _ in pairs:
+            found |= ruleset.writes
+    for ruleset in program.rulesets:
+        if any(isinstance(item, op.Wait) for item in ruleset.ops):
+            found |= ruleset.writes
+    for derived in program.derived:
+        if derived.deps & found:
+            found.add(derived.fact)
+    return frozenset(found - {"*"})
+
+
+def _matcher(parent: Any, reach: _Reach, entries: list[_Entry], plain: bool, later: frozenset[str]) -> Any:
     written: set[str] = set()
     for entry in entries:
         written |= reach.of(entry.ruleset)
     key = _best_key(entries, written)
     if key is None:
-        return _straight(parent, reach, entries, None)
+        return _straight(parent, reach, entries, None, plain, later)
     general = [entry for entry in entries if key not in entry.keys]
     values: dict[Any, list[_Entry]] = {}
     for entry in entries:
         if key in entry.keys:
             values.setdefault(entry.keys[key], []).append(entry)
     if len(general) * len(values) > _MERGE_LIMIT:
-        return _straight(parent, reach, entries, None)
-    table = {value: _straight(parent, reach, _ranked(found + general), key) for value, found in values.items()}
-    rest = _straight(parent, reach, general, None) if general else None
+        return _straight(parent, reach, entries, None, plain, later)
+    table = {value: _straight(parent, reach, _ranked(found + general), key, plain, later) for value, found in values.items()}
+    rest = _straight(parent, reach, general, None, plain, later) if general else None
     source = f"def match(T, get=table.get, rest=rest):\n    f = get({key}, rest)\n    if f is not None:\n        f(T)\n"
     return _made(parent, source, {"table": table, "rest": rest}, "match")
 
@@ -235,12 +262,15 @@ def _restarts(reach: _Reach, entries: list[_Entry]) -> list[bool]:
     return found
 
 
-def _straight(parent: Any, reach: _Reach, entries: list[_Entry], key: str | None) -> Any:
-    """One test after the other, in rank order, in a loop where a firing can enable an earlier rule. `key` was tested by the index."""
+def _straight(parent: Any, reach: _Reach, entries: list[_Entry], key: str | None, plain: bool, later: frozenset[str]) -> Any:
+    """One test after the other, in rank order, in a loop where a firing can enable an earlier rule. `key` was tested by the index. plain:
+    nothing but these rules acts; otherwise what is on the agenda takes its turn between them, by rank. later: facts that what is on the
+    agenda may change; where a rule reads one, those that did not fire are asked again when the agenda is empty."""
     if not entries:
         return None
     restarts = _restarts(reach, entries)
-    looped = any(restarts)
+    again = not plain and any(entry.deps & later for entry in entries)
+    looped = any(restarts) or again
     lines = ["def match(T):", "    A = T.a; E = T.e; raw = T.raw; queue = T.queue"]
     indent = "    "
     if looped:
@@ -250,11 +280,9 @@ def _straight(parent: Any, reach: _Reach, entries: list[_Entry], key: str | None
     names = [entry.ruleset.order for entry in entries]
     twice = sorted({order for order in names if names.count(order) > 1})
     lines[2:2] = [f"    g{order} = True" for order in twice]
-    stirred = False
     for number, entry in enumerate(entries):
-        if stirred or looped and not all(item.plain for item in entries):
+        if not plain:
             lines.append(f"{indent}if T.pending: T.drain_before({parent.names.put(entry.ruleset.rank, 'O')})")
-        stirred = stirred or not entry.plain
         tests = [f"f{number}"] if looped else []
         tests += [f"g{entry.ruleset.order}"] if entry.ruleset.order in twice else []
         tests += [f"({source})" for term, source in entry.terms if key is None or term != key]
@@ -270,10 +298,12 @@ def _straight(parent: Any, reach: _Reach, entries: list[_Entry], key: str | None
             lines.append(f"{indent}if {' and '.join(tests)}:")
             inner += "    "
         lines += [inner + line for line in body]
+    if again:
+        lines += ["        if T.pending:", "            T.drain_agenda()", "            continue"]
     if looped:
         lines.append("        return")
-    constant = frozenset() if stirred else frozenset().union(*(reach.of(entry.ruleset) for entry in entries))
-    return _made(parent, _localized(lines, None if stirred else constant), {}, "match")
+    written = frozenset().union(*(reach.of(entry.ruleset) for entry in entries)) if plain else None
+    return _made(parent, _localized(lines, written), {}, "match")
 
 
 _READ = re.compile(r"\bT\.([ae])\.get\('(\w+)'(, [^()]*)?\)")
@@ -336,9 +366,11 @@ def _simple_steps(program: Program, parent: Any, ruleset: Ruleset, lines: list[s
                 lines.append("")
             run.append(item)
             lines[note] = "    " * indent + _note_line(parent, run)
-            lines += ["    " * indent + line for change in item.call.changes for line in _change_line(program, parent, change, item)]
-            if lines[-1].lstrip().startswith("T.change("):
-                run = []  # what follows from a watched change comes before the next action
+            changed = [line for change in item.call.changes for line in _change_line(program, parent, change, item)]
+            if any(line.startswith("T.change(") for line in changed):
+                changed.append("if T.pending: T.react(); T.back()")
+                run = []  # what follows from a watched change comes before the next step
+            lines += ["    " * indent + line for line in changed]
             continue
         run = []
         if isinstance(item, op.Jump):
@@ -348,6 +380,7 @@ def _simple_steps(program: Program, parent: Any, ruleset: Ruleset, lines: list[s
             lines.append("    " * indent + f"if not {condition}.test(T): T.skip({site}, {condition})")
             lines.append("    " * indent + "else:")
             indent += 1
+            lines.append("    " * indent + "pass")
             ends.append(item.otherwise)
         elif not isinstance(item, op.End):
             return False

@@ -149,7 +149,7 @@ class Derived:
     def __init__(self, name: str, fact: str, segment: bool, value: Value, deps: frozenset[str], flips: Value | None,
                  condition: Condition | None) -> None:
         self.name, self.fact, self.segment, self.value, self.deps, self.flips, self.condition = \
-            name, fact, segment, value, deps | {"new"}, flips, condition
+            name, fact, segment, value, deps | {"new", f"f:{fact}"}, flips, condition
 
 
 class Blocked:

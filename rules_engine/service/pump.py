@@ -24,7 +24,7 @@ from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Caus
 log = logging.getLogger("camp.pump")
 
 LIVE_BLOCK = 500  # events of one transaction; at 100 the sync costs as much as the work, above 500 little is won
-LIVE_MILLISECONDS = 20  # a block of slow events ends after that, so that the first is not acknowledged late
+LIVE_MILLISECONDS = 50  # a block of slow events ends after that: the effects of its first wait no longer
 REPLAY_BLOCK = 2_000  # nobody waits for a single event of a replay
 CACHE_BYTES = 64 << 20  # states in memory, as JSON
 _BAD = (BadData, TypeError, ValueError, OverflowError)  # what values that can't be stored raise; UnicodeError is a ValueError
@@ -88,6 +88,7 @@ class Pump:
         self._live_block, self._replay_block, self._faults = live_block, replay_block, faults
         self._cache = _Cache(cache_bytes)
         self._cursor, self.at = store.position()
+        self._ahead: list[LogRow] = []  # read, and left over by a block that ended early
         self._log_turn = False  # the last block was of the log: what is due by its time comes next
         self._single = 0  # blocks of one still to do after a block that could not be saved
 
@@ -103,7 +104,7 @@ class Pump:
         self._log_turn = False
         if due:
             return self._live_wakes([contact for _, contact in due], self.at)
-        rows = self._store.read_log(self._cursor, self._limit(self._live_block))
+        rows = self._ahead or self._read()
         if rows:
             self._log_turn = True
             return self._live_events(rows, clock)
@@ -114,7 +115,13 @@ class Pump:
         due = self._store.due(now, self._limit(self._live_block))
         return self._live_wakes([contact for _, contact in due], now) if due else None
 
+    def _read(self) -> list[LogRow]:
+        """New rows. The cursor is asked for again: `release` may have moved it back."""
+        self._cursor = self._store.position().cursor
+        return self._store.read_log(self._cursor, self._limit(self._live_block))
+
     def _live_events(self, rows: list[LogRow], clock: Clock) -> Turn:
+        self._ahead = []
         block = self._begin(row.cause.contact for row in rows)
         begun = clock.now()
         for number, row in enumerate(rows, 1):
@@ -122,7 +129,11 @@ class Pump:
             block.saved.cursor = row.seq
             if number % 16 == 0 and clock.now() - begun > LIVE_MILLISECONDS:
                 break
-        return self._end(block)
+        block.saved.cursor_was = self._cursor
+        turn = self._end(block)
+        if not self._single:
+            self._ahead = rows[number:]
+        return turn
 
     def _live_wakes(self, contacts: list[str], now: int) -> Turn:
         block = self._begin(contacts)
@@ -206,7 +217,7 @@ class Pump:
             return Turn(at=self.at)
         reason = f"what it leads to can't be stored: {type(error).__name__}: {error}"
         log.error("set aside %s: %s", block.first, reason)
-        only = Block(self._digest, cursor=block.saved.cursor, clock=block.saved.clock)
+        only = Block(self._digest, cursor=block.saved.cursor, cursor_was=self._cursor, clock=block.saved.clock)
         if isinstance(block.first, LogRow):
             only.set_aside.append((block.first.seq, reason))
         else:

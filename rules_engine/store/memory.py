@@ -199,10 +199,10 @@ class MemoryStore:
         for arrival in block.emits:
             if (arrival.source, arrival.cause.id) not in self._ids:
                 self._add(arrival, codec.fingerprint(arrival.cause))
-        self._position = Position(
-            self._position.cursor if block.cursor is None else block.cursor,
-            self._position.clock if block.clock is None else block.clock,
-        )
+        cursor, clock = self._position
+        if block.cursor is not None and cursor >= block.cursor_was:
+            cursor = block.cursor
+        self._position = Position(cursor, clock if block.clock is None else block.clock)
 
     def _stick(self, wake: Wake, reason: str) -> None:
         key = (SOURCE_ENGINE, codec.wake_id(wake))

@@ -92,7 +92,7 @@ class Block:
 
     states: new states. done: log rows that have acted. set_aside: (seq, reason). stuck: (wake-up, reason) of wake-ups that
     failed; their contacts' wake-up is switched off until `release`. emits: events for the log. cursor: all rows up to it are not
-    new (None: unchanged).
+    new (None: unchanged); it counts only if nobody moved the cursor back behind `cursor_was` meanwhile (`release` does).
     """
 
     program: str = ""
@@ -104,6 +104,7 @@ class Block:
     effects: list[Effect] = field(default_factory=list)
     emits: list[Arrival] = field(default_factory=list)
     cursor: int | None = None
+    cursor_was: int = 0
     clock: int | None = None
 
 

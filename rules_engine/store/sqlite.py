@@ -244,10 +244,10 @@ class SqliteStore(Outbox):
                 raw.executemany(_ADD_EFFECT, effects)
             if block.emits:
                 self._append(raw, block.emits)
-            raw.executemany(
-                _SET_META,
-                [(key, str(value)) for key, value in (("cursor", block.cursor), ("clock", block.clock)) if value is not None],
-            )
+            if block.cursor is not None and self._cursor() >= block.cursor_was:
+                raw.execute(_SET_META, ("cursor", str(block.cursor)))
+            if block.clock is not None:
+                raw.execute(_SET_META, ("clock", str(block.clock)))
         if block.states:
             self._numbers[block.program] = number
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,6 +18,9 @@ _PLACEHOLDERS = {"NAME": "x_", "NUMBER": "1", "STRING": '"x"', "UNIT": "days", "
                  "DATE": "2026-01-01", "DATETIME": "2026-01-01 09:00", "PERCENT": "1%", "DURATION": "1d", "COMPARE": ">", "EQ": "=",
                  "TIMES": "TIMES", "_COMMA": ",", "_COLON": ":", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{",
                  "RBRACE": "}", "PLUS": "+", "MINUS": "-", "STAR": "*", "SLASH": "/", "_NL": "\n", "AT_LEAST": "AT LEAST", "AT_MOST": "AT MOST"}
+_UNITS = frozenset({"seconds", "minutes", "hours", "weeks", "months", "years"})
+_LEAST = ("NAME",)
+_NO_WORDS = frozenset({"KEY", "FOREIGN", "JUNK", "UNCLOSED", "DURATION", "_NL", "$END"})
 _UNSURE = JOINING | {"NAME", "AT"}   # AT and LEAST are another terminal together
 _VALUES = frozenset({"NAME", "NUMBER", "STRING", "UNIT", "TIME", "KEY", "WEEKDAY", "DATE", "DATETIME", "PERCENT", "DURATION"})
 _SIGNS = frozenset({"_COMMA", "_COLON", "LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "EQ"})
@@ -24,6 +28,8 @@ _CLOSER = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}
 _LIKELY = ("THEN", "END", "IF", "DID", "WITH", "OF", "TO", "AND", "WHEN", "IS")
 _MAX_BOUNDARIES = 40   # places in one line where a missing quote is tried
 _MAX_LINE = 1_000      # characters; in a longer line no quote is looked for
+
+_NEXT = re.compile(r",\s*\w+\s*:|\s+[A-Z]{2,}\b|[)\]},]")   # what may come after a text
 
 
 class Site(NamedTuple):
@@ -65,7 +71,7 @@ def propose(parser: Parser, text: str, sites: list[Site], following: list[Site],
         if far:
             continue
         yield from _glued(lexer, site.token, away)
-        yield from _habits(site.token, sites[steps - 1].token if steps else None, away)
+        yield from _habits(site.token, before, sites[steps - 1].token if steps else None, away)
         yield from _colon(site.token, away)
         if before is not None:
             yield from _parted(lexer, before, site.token, away)
@@ -100,7 +106,7 @@ def _misspelt(parser: Parser, site: Site, away: float, before: Raw | None) -> It
         return
     keyword = kinds[0] != "NAME"
     for order, (steps, other) in enumerate(_near(lexer, word.lower())):
-        meant = lexer.kinds(other)
+        meant = tuple(kind for kind in lexer.kinds(other) if kind != "NAME") or _LEAST
         # A joining word undoes the end of the line before it; then the states are others.
         if kinds[0] not in JOINING and meant[0] not in _UNSURE and not _fits(parser, site, meant, None):
             continue
@@ -123,7 +129,7 @@ def _write(lexer: Lexer, word: str) -> str:
 
 
 def _is_word(token: Raw) -> bool:
-    return token[0][-1] == "NAME" or token[0][0] in ("AT_LEAST", "AT_MOST")
+    return token[0][0] not in _NO_WORDS and token[1][:1].isalpha()
 
 
 def _glued(lexer: Lexer, token: Raw, away: float) -> Iterator[Candidate]:
@@ -159,12 +165,14 @@ def _parted(lexer: Lexer, first: Raw, second: Raw, away: float) -> Iterator[Cand
                             f"`{first[1]} {second[1]}` is one word", f"did you mean `{right}`?", right)
 
 
-def _habits(token: Raw, after: Raw | None, away: float) -> Iterator[Candidate]:
+def _habits(token: Raw, before: Raw | None, after: Raw | None, away: float) -> Iterator[Candidate]:
     """Words from other languages, IS for `=`, and keywords taken for names."""
     kinds, word, start, end = token
     if not _is_word(token):
         return
     other = words.SYNONYMS.get(word.lower())
+    if other in _UNITS and (before is None or before[0][0] != "NUMBER"):
+        other = None   # `min` is a unit after a number only
     if other is not None and other != word.upper():
         yield Candidate((1.7 if kinds[0] != "NAME" else 0.8 if other else 1.4) + away, start, end, other, "foreign-spelling", start, end,
                         f"`{word}` is not a Camp word", f"write `{other}`" if other else "leave it out", other)
@@ -186,8 +194,8 @@ def _colon(token: Raw, away: float) -> Iterator[Candidate]:
         name = word[:-1].rstrip()
         yield Candidate(1.2 + away, start, end, name, "syntax-error", start, end, f"no colon stands after `{name}` here", f"write `{name}`",
                         name)
-    elif kinds[-1] == "NAME" and "." not in word:
-        yield Candidate(1.6 + away, end, end, ":", "syntax-error", start, end, f"a colon is missing after `{word}`", f"write `{word}:`",
+    elif _is_word(token) and "." not in word:
+        yield Candidate((1.6 if kinds[-1] == "NAME" else 2.3) + away, end, end, ":", "syntax-error", start, end, f"a colon is missing after `{word}`", f"write `{word}:`",
                         f"{word}:")
 
 
@@ -213,7 +221,7 @@ def _inserted(parser: Parser, site: Site, before: Raw | None, steps: int) -> Ite
             cost, message = 2.2, f"{found} begins a new line"
         text = f" {new}" if at_end else f"{new} "
         span_start, span_end = (before[2], before[3]) if at_end and before else (start, end)
-        suggestion = None if kind in _VALUES or at_end else text + value if kind not in ("_COMMA", "_NL") else None
+        suggestion = None if kind in _VALUES or at_end else text + value if kind != "_NL" else None
         yield Candidate(cost + steps * 0.3 + order / 100, start, start, text, "syntax-error", span_start, span_end, message,
                         f"write {what if kind in _VALUES else f'`{new}`'} there" if kind != "_NL" else "write it on a line of its own", suggestion)
 
@@ -273,6 +281,9 @@ def _quotes(lexer: Lexer, text: str, sites: list[Site]) -> Iterator[Candidate]:
         unclosed = [token for token in tokens if token[0][0] == "UNCLOSED"]
         if unclosed:
             yield from _closed_quotes(lexer, text, unclosed[0], line_end)
+            for token in tokens:
+                if token[0][0] == "STRING":
+                    yield from _run_on(text, token)
             yield from _opened_quotes(text, line_start, tokens, unclosed[0])
 
 
@@ -296,6 +307,14 @@ def _closed_quotes(lexer: Lexer, text: str, token: Raw, line_end: int) -> Iterat
     for cost, edge in edges:
         if edge > start:
             yield Candidate(cost, edge, edge, quote, "unclosed-text", start, edge, message, advice, text[start:edge] + quote)
+
+
+def _run_on(text: str, token: Raw) -> Iterator[Candidate]:
+    """A text that ends where the next one was to begin: `"y, to: "b"`."""
+    for match in itertools.islice(_NEXT.finditer(token[1]), _MAX_BOUNDARIES):
+        edge = token[2] + match.start()
+        yield Candidate(0.85, edge, edge, '"', "unclosed-text", token[2], edge, "this text has no second quote", "close it with `\"`",
+                        text[token[2]:edge] + '"')
 
 
 def _opened_quotes(text: str, line_start: int, tokens: list[Raw], last: Raw) -> Iterator[Candidate]:

@@ -77,7 +77,7 @@ def _fix(word: str, start: int, end: int, before: tuple[str, int, int], earlier:
     if lower in ("null", "nil", "undefined"):
         return _null(word, start, end, before, earlier)
     if word == ";":
-        ends = text[end:].lstrip(" \t\r")[:1] in ("", "\n", "#")
+        ends = text[end:].lstrip(" \t\r").startswith(("\n", "#", "//", "/*")) or not text[end:].strip()
         return Fix(start, end, "" if ends else "\n", "a line has no `;` in Camp", "the end of the line ends it" if ends else
                    "write the next one on a line of its own", "" if ends else "\n")
     if word.startswith("//"):

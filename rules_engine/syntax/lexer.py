@@ -24,6 +24,7 @@ FOREIGN_WORDS = frozenset({"true", "false", "null", "nil", "undefined", "elseif"
 _ORDER = ("AT_LEAST", "AT_MOST", "NAME", "_NL", "STRING", "DATETIME", "DATE", "TIME", "PERCENT", "DURATION", "NUMBER")
 _BLANK = r" \t\f\ufeff\u00a0\u2007\u2009\u202f\u200b"
 _BLANKS = f"[{_BLANK}]*+"
+_WORD = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"   # a keyword, a name, or a key before its colon
 _NAME = ("NAME",)
 _LONG_NUMBER = 30   # characters; longer is no amount, and Python refuses to read it at all from 4,300 digits on
 _NUMBERS = frozenset({"NUMBER", "PERCENT", "DURATION"})
@@ -44,18 +45,16 @@ class Lexer:
     def __init__(self, words: dict[str, list[str]], shapes: dict[str, str]) -> None:
         signs = [name for name in shapes if name not in _ORDER and name not in ("JOINED", "BLANK", "COMMENT", "MARK", "KEY")]
         signs.sort(key=lambda name: -len(shapes[name]))
-        groups = {"AT_LEAST": shapes["AT_LEAST"], "AT_MOST": shapes["AT_MOST"], "NAME": shapes["NAME"]}
         # Blank lines and comments after a line end belong to it: one token.
         pattern = "|".join([
-            f"(?P<AT_LEAST>{groups['AT_LEAST']})", f"(?P<AT_MOST>{groups['AT_MOST']})",
-            f"(?P<NAME>{groups['NAME']})(?P<KEY>[ \t]*:)?",
+            f"(?P<AT_LEAST>{shapes['AT_LEAST']})", f"(?P<AT_MOST>{shapes['AT_MOST']})", f"(?P<NAME>{_WORD})(?P<KEY>[ \t]*:)?",
             rf"(?P<_NL>(?:#[^\n]*)?\r?\n(?:{_BLANKS}(?:#[^\n]*)?\r?\n)*)", f"(?P<FOREIGN>{FOREIGN})",
             *(f"(?P<{name}>{shapes[name]})" for name in _ORDER[4:]),
             *(f"(?P<{name}>{shapes[name]})" for name in signs),
             r"(?P<COMMENT>#[^\n]*)", r'(?P<UNCLOSED>["\u201c\u201d\u201e][^\n]*)', rf"(?P<JUNK>[^{_BLANK}])", r"(?P<_END>\Z)",
         ])
         self.pattern = re.compile(f"{_BLANKS}(?:{pattern})")
-        self.words = {word: (*kinds, "NAME") for word, kinds in words.items()}
+        self.words = {word: tuple(kinds) for word, kinds in words.items()}
         self.words.update((word, ("FOREIGN",)) for word in FOREIGN_WORDS)
         self._signs = {name: (name,) for name in (*_ORDER, *signs, "FOREIGN", "UNCLOSED", "JUNK", "KEY")}
 

@@ -23,6 +23,7 @@ _HORIZON = 400         # tokens that a repaired text must be readable for; beyon
 _WHOLE = 20_000        # the same for END, whose mistakes show at the end of the block only
 _CANDIDATES = 400      # tried for one error
 _ERRORS = 25           # reported for one block
+_DEAR = 3.5            # what costs more is no repair
 _EARLIER = 12          # statements before the error whose first word may be the misspelt one
 _ENDS = 60             # places where an END may be missing or too many
 _CHARACTERS = 5        # of a text that is read once, count as one token of the budget
@@ -154,7 +155,7 @@ class Mender:
 
     def _choose(self, failure: Failure) -> Candidate | None:
         """The cheapest candidate that lets the block be read to its end; failing that, the one that leads furthest past the error."""
-        best: tuple[int, float, Candidate] | None = None
+        best: tuple[bool, int, float, Candidate] | None = None
         reach = failure.token[2]
         candidates = sorted(self._candidates(failure), key=lambda item: item.cost)
         for candidate in islice(candidates, _CANDIDATES):
@@ -163,9 +164,11 @@ class Mender:
             progress = self._try(candidate)
             if progress is None:
                 return candidate
-            if progress > reach and progress >= failure.token[3] and (best is None or (-progress, candidate.cost) < best[:2]):
-                best = (-progress, candidate.cost, candidate)
-        return best[2] if best else None
+            # To throw text away leads far easily: that is for when nothing else helps.
+            rank = (candidate.cost > _DEAR, -progress, candidate.cost)
+            if progress > reach and progress >= failure.token[3] and (best is None or rank < best[:3]):
+                best = (*rank, candidate)
+        return best[3] if best else None
 
     def _candidates(self, failure: Failure) -> Iterable[Candidate]:
         sites, tokens = self._sites(failure)

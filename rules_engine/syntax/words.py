@@ -15,7 +15,7 @@ SYNONYMS = {
     "yr": "years", "yrs": "years", "daily": "EVERY day", "weekly": "EVERY week", "monthly": "EVERY month", "hourly": "EVERY hour",
     "elsewise": "ELSE", "case": "ELSE IF", "default": "ELSE", "return": "STOP", "exit": "STOP", "break": "STOP", "on": "WHEN", "once": "WHEN",
     "workflow": "CAMPAIGN", "journey": "CAMPAIGN", "flow": "CAMPAIGN", "audience": "SEGMENT", "list": "SEGMENT", "over": "WITHIN",
-    "during": "WITHIN", "filter": "WHERE", "occurs": "", "happens": "", "the": "", "a": "", "an": "", "then": "", "please": "",
+    "during": "WITHIN", "filter": "WHERE", "occurs": "", "happens": "", "the": "", "a": "", "an": "", "please": "",
 }
 """What stands for a foreign word, tried only where the text can't be read otherwise; empty: the word is left out."""
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -65,7 +66,7 @@ class Customer:
         self.name, self.orders = name, orders
         self.things: list[Thing] = []
         self.mails: list[tuple[datetime, int, str, str]] = []  # when, place among equals, campaign, template
-        assert all(one.at <= two.at for one, two in zip(orders, orders[1:], strict=False))
+        assert all(one.at <= two.at for one, two in pairwise(orders))
         self.first = orders[0].at
 
     def all(self) -> list[Thing]:

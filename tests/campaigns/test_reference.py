@@ -128,3 +128,10 @@ def test_links_lead_somewhere() -> None:
     page = PAGE.read_text(encoding="utf-8")
     anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", page, re.MULTILINE)}
     assert {link for link in re.findall(r"\]\(#([^)]*)\)", page)} <= anchors
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if not block.wrong], ids=lambda block: f"line {block.line}")
+def test_block_is_written_as_camp_fmt_writes(block: Block) -> None:
+    from rules_engine.syntax.printer import format_text
+
+    assert format_text(block.text, "block")[0] == block.text

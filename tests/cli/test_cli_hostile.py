@@ -11,7 +11,8 @@ FILES = {
     "deep.jsonl": b'{"id":' + b"[" * 5_000 + b"\n",
     "long.jsonl": b'{"id":"' + b"x" * 200_000 + b'"}\n',
     "nul.csv": b"id,email\n\0,\0\n",
-    "numbers.jsonl": b'{"id":1e400}\n{"id":NaN}\n[1]\nnull\n{"id":"a","created_at":12}\n{"id":"a","created_at":"9999-99-99"}\n{"id":"b","tags":{"x":1}}\n',
+    "numbers.jsonl": b'{"id":1e400}\n{"id":NaN}\n[1]\nnull\n{"id":"a","created_at":12}\n'
+    b'{"id":"a","created_at":"9999-99-99"}\n{"id":"b","tags":{"x":1}}\n',
     "events.jsonl": b'{"event":null}\n{"event":"order.placed","contact":"a","at":"0001-01-01"}\n'
     b'{"event":"order.placed","contact":"a","at":"2026-01-01T00:00:00Z","data":[1]}\n'
     b'{"event":"order.placed","contact":["a"],"at":"2026-01-01T00:00:00Z"}\n'

@@ -271,11 +271,11 @@ def test_a_rule_reads_the_event_at_hand_whatever_journeys_woke_before_it() -> No
       WHEN page.viewed "/new"
         THEN points.add 1
     END
-    RULE after
+    RULE behind
       WHEN page.viewed "/new"
         THEN log.write "after"
     END
-    RULE after_more
+    RULE behind_more
       AT MOST 9 TIMES PER day
       WHEN page.viewed "/n*"
         THEN log.write "subject {event.subject}"
@@ -740,3 +740,120 @@ def test_the_alias_of_a_rules_trigger_in_a_plain_body() -> None:
     ana.event("ping", n=1)
     ana.event("ping", n=2)
     assert ana.actions() == [1]
+
+
+def test_a_rules_own_change_is_seen_by_its_next_step() -> None:
+    """Derived facts follow before the next step, in a plain rule as in a campaign."""
+    body = 'THEN points.add 10\n IF contact IN rich THEN log.write "rich"\n THEN points.subtract 10\n IF contact IN rich THEN log.write "never"\n'
+    for head in ("RULE r\n WHEN ping\n", "CAMPAIGN c\n WHEN ping\n", "RULE s\n AT MOST 3 TIMES PER day\n WHEN ping\n"):
+        ana = Person(program(f"SEGMENT rich IS contact.points >= 10\n{head} {body}END"), "2026-03-01 10:00")
+        ana.event("ping")
+        assert ana.actions() == [10, "rich", 10], head
+
+
+def test_the_fixpoint_counts_what_edges_change_too() -> None:
+    """`late` comes last by rank, and makes true what `asks` reads: it still fires for the event."""
+    text = """
+    RULE asks
+      WHEN ping WHERE contact.stage = "hot"
+        THEN log.write "asked"
+    END
+    RULE starts_it
+      WHEN ping
+        THEN points.add 10
+    END
+    RULE asks_too
+      WHEN ping WHERE contact.stage = "hot"
+        THEN log.write "asked too"
+    END
+    RULE late
+      WHEN contact.points BECOMES >= 10
+        THEN contact.set stage: "hot"
+    END
+    """
+    ana = Person(program(text), "2026-03-01 10:00")
+    ana.event("ping")
+    assert ana.fired() == ["starts_it", "late", "asks", "asks_too"]
+
+
+def test_emitted_events_have_the_same_ids_however_wake_ups_come() -> None:
+    text = "EVENT tick\nRULE r\n WHEN EVERY day AT 09:00\n THEN event.emit tick\nEND\nRULE s\n WHEN ping\n THEN event.emit tick\nEND\n" \
+           "RULE t\n WHEN tick\n THEN webhook.post \"https://x.example/\"\nEND"
+    found = []
+    for together in (False, True):
+        ana = Person(program(text), "2026-03-01 10:00")
+        if not together:
+            ana.to("2026-03-04 10:00")
+        ana.feed(Event("e", "ping", "ana", ms("2026-03-04 10:00"), None, {}))
+        found.append(([event.id for event in ana.emits], [effect.id for effect in ana.effects]))
+    assert found[0] == found[1]
+    assert len(set(found[0][1])) == 4
+
+
+@pytest.mark.parametrize(("policy", "outcome", "goes_on"), [("ELSE DROP", "window", True), ("ELSE STOP", "window", False), ("ELSE HOLD UP TO 1 hour", "window", True),
+                                                           ("", "sent", True)])
+def test_deliver_says_what_becomes_of_a_message_outside(policy: str, outcome: str, goes_on: bool) -> None:
+    text = f"CAMPAIGN c\n DELIVER BETWEEN 09:00 AND 17:00 {policy}\n WHEN ping\n THEN email.send \"m\"\n THEN log.write \"on\"\nEND"
+    ana = Person(program(text), "2026-03-01 20:00", email="a@x.com")
+    ana.event("ping")
+    ana.to("2026-03-03 10:00")
+    assert (outcome, "m") in ana.outcomes()
+    assert (("done", "on") in ana.outcomes()) == goes_on
+
+
+def test_quiet_hours_in_a_zone_of_their_own() -> None:
+    text = "WORKSPACE\n QUIET FROM 20:00 TO 08:00 IN \"Asia/Tokyo\" ELSE DROP\nEND\nRULE r\n WHEN ping\n THEN email.send \"m\"\nEND"
+    ana = Person(program(text), "2026-03-01 10:59", email="a@x.com", timezone="America/New_York")
+    ana.event("ping")
+    ana.event("ping", at="2026-03-01 11:00")
+    ana.event("ping", at="2026-03-01 23:00")
+    assert [outcome for outcome, _ in ana.outcomes()] == ["sent", "quiet", "sent"]
+
+
+def test_a_limit_on_messages_counts_all_channels() -> None:
+    text = "WORKSPACE\n LIMIT 2 messages PER day\nEND\nRULE r\n WHEN ping\n THEN email.send \"m\"\n THEN sms.send \"s\"\nEND"
+    ana = Person(program(text), "2026-03-01 10:00", email="a@x.com", phone="+420123")
+    ana.event("ping")
+    ana.event("ping")
+    assert [outcome for outcome, _ in ana.outcomes()] == ["sent", "sent", "capped", "capped"]
+
+
+def test_a_held_message_says_what_is_true_when_it_leaves() -> None:
+    text = "WORKSPACE\n QUIET FROM 20:00 TO 08:00\nEND\nCAMPAIGN c\n WHEN ping\n THEN email.send \"m\", subject: \"{contact.first_name}\"\nEND"
+    ana = Person(program(text), "2026-03-01 21:00", email="a@x.com", first_name="Ana")
+    ana.event("ping")
+    ana.set(first_name="Anna")
+    ana.to("2026-03-02 08:00")
+    assert ana.effects[0].params["subject"] == "Anna"
+    assert ana.effects[0].at == ms("2026-03-02 08:00")
+
+
+def test_consent_withdrawn_while_a_message_is_held_stops_it() -> None:
+    text = "WORKSPACE\n QUIET FROM 20:00 TO 08:00\nEND\nCAMPAIGN c\n WHEN ping\n THEN email.send \"m\"\nEND"
+    ana = Person(program(text), "2026-03-01 21:00", email="a@x.com")
+    ana.event("ping")
+    ana.event("email.unsubscribed", "x")
+    ana.to("2026-03-02 08:00")
+    assert not ana.effects and ("suppressed", "m") in ana.outcomes()
+
+
+def test_an_anchor_in_the_past_of_its_contact_moves_with_the_zone() -> None:
+    """A yearly and an anchored trigger, and the contact moves west on the day: each comes once."""
+    text = "ATTRIBUTE birthday: birthday\nRULE r\n WHEN ANNIVERSARY OF contact.birthday AT 09:00\n THEN log.write \"b\"\nEND\n" \
+           "RULE e\n WHEN EVERY day AT 09:00\n THEN log.write \"e\"\nEND"
+    ana = Person(program(text), "2026-03-01 23:00", birthday="--03-02", timezone="Asia/Tokyo")
+    ana.to("2026-03-02 00:00")
+    assert sorted(ana.actions()) == ["b", "e"]
+    ana.set(at="2026-03-02 01:00", timezone="America/New_York")
+    ana.to("2026-03-02 23:00")
+    assert ana.actions().count("b") == 1
+
+
+def test_effects_carry_what_an_outbox_needs() -> None:
+    text = "CAMPAIGN c\n FOR EACH event.label\n WHEN ping\n THEN email.send \"m\", expires_after: 2 hours, extra: event.n\nEND"
+    ana = Person(program(text), "2026-03-01 10:00", email="a@x.com")
+    ana.event("ping", label="K", n=3)
+    effect = ana.effects[0]
+    assert (effect.action, effect.primary, effect.ruleset, effect.key, effect.channel, effect.message_class) == ("email.send", "m", "c", "K", "email", "marketing")
+    assert effect.expires == ms("2026-03-01 12:00") and effect.params["extra"] == 3
+    assert "expires_after" not in effect.params

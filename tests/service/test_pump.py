@@ -207,6 +207,31 @@ def test_a_released_wake_up_is_tried_again(store, clock):
     assert len(store.set_aside()) == 1, "set aside again, not lost and not for ever"
 
 
+def test_what_another_process_releases_is_picked_up(store, clock):
+    store.record_events([Arrival(Event("a", "boom", "ana", 1)), Arrival(Event("b", "tick", "ben", 1))])
+    runner = live(store, clock)
+    assert [row.status for row in store.events_of("ana")] == ["set_aside"]
+    store.release([1])
+    assert runner.live(clock).set_aside == 1, "tried again"
+
+
+def test_a_slow_block_ends_early_and_nothing_is_read_twice_or_left_out(store, clock, monkeypatch):
+    store.record_events([Arrival(Event(f"e{n}", "tick", f"c{n % 5}", n)) for n in range(100)])
+    reads = []
+    monkeypatch.setattr(store, "read_log", lambda *given, read=store.read_log: reads.append(given) or read(*given))
+
+    class Slow:
+        def now(self):
+            clock.sleep(30)
+            return clock.now()
+
+    runner, turns = pump(store), []
+    while (turn := runner.live(Slow())) is not None and turn.wakes == 0 and len(turns) < 50:
+        turns.append(turn.events)
+    assert turns == [32, 32, 32, 4] and reads == [(0, 500), (100, 500)]
+    assert [row.decision.cause for row in store.journal(limit=200)] == [f"e{n}" for n in range(100)]
+
+
 @pytest.mark.parametrize("time", ["live", "replay"])
 def test_what_can_not_be_stored_is_found_and_set_aside(tmp_path, clock, time):
     store = SqliteStore(tmp_path / "camp.db", clock)
@@ -224,20 +249,20 @@ def test_what_can_not_be_stored_is_found_and_set_aside(tmp_path, clock, time):
 @pytest.fixture(scope="module")
 def expected():
     store = MemoryStore()
-    store.record_events(history(1_500, 40))
+    store.record_events(history(700, 30))
     replay(store, 40 * DAY, replay_block=100_000)
     return picture(store)
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 50, 499, 5_000])
 def test_the_size_of_blocks_changes_nothing(store, expected, block):
-    store.record_events(history(1_500, 40))
+    store.record_events(history(700, 30))
     replay(store, 40 * DAY, replay_block=block, cache_bytes=0 if block % 2 else 1 << 20)
     assert picture(store) == expected
 
 
 def test_restarts_change_nothing(store, expected):
-    store.record_events(history(1_500, 40))
+    store.record_events(history(700, 30))
     for turn in range(100_000):
         if pump(store, replay_block=1 + turn % 90).replay(40 * DAY) is None:
             break
@@ -245,7 +270,7 @@ def test_restarts_change_nothing(store, expected):
 
 
 def test_stopping_at_moments_in_between_changes_nothing(store, expected):
-    store.record_events(history(1_500, 40))
+    store.record_events(history(700, 30))
     for day in range(1, 41):
         replay(store, day * DAY)
     assert picture(store) == expected

@@ -127,6 +127,16 @@ def test_what_was_set_aside_is_listed_and_can_be_released(store):
     assert store.release([]) == 0 and store.set_aside() == []
 
 
+def test_a_release_while_a_block_runs_is_not_overtaken(store):
+    store.record_events([event("a"), event("b"), event("c")])
+    store.commit(Block("p1", done=[2], set_aside=[(1, "a loop")], cursor=2))
+    store.release([1])
+    store.commit(Block("p1", done=[3], cursor=3, cursor_was=2))
+    assert store.position().cursor == 0 and [row.cause.id for row in store.read_log(0, 9)] == ["a"]
+    store.commit(Block("p1", done=[1], cursor=1, cursor_was=0))
+    assert store.position().cursor == 1
+
+
 def test_a_purged_event_is_still_known(store, clock):
     store.record_events([event("a", total=1), event("b", total=2)])
     store.commit(Block("p1", done=[1], cursor=1))
