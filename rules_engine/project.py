@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rules_engine.diagnostics import Diagnostic, sort_key
 from rules_engine.model import meaning
-from rules_engine.model.project import Project, find_project, project_files
+from rules_engine.model.project import CONFIG, SKIPPED, Project, find_project, project_files
 from rules_engine.syntax import nodes
 from rules_engine.syntax.read import read_file
 
@@ -59,7 +60,8 @@ def load_program(paths: Iterable[Path], host: Any = None, build: bool = True) ->
         found += diagnostics
     diagnostics = sorted({*found, *check(files, host, project)}, key=sort_key)
     model = meaning.build(files, host.actions, host.events)
-    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in sorted(sources.items())).encode()).hexdigest()
+    named = sorted((_inside(project, name), text) for name, text in sources.items())
+    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in named).encode()).hexdigest()
     program = None
     if build and not any(item.severity == "error" for item in diagnostics):
         from rules_engine.plan import compile_model
@@ -68,10 +70,42 @@ def load_program(paths: Iterable[Path], host: Any = None, build: bool = True) ->
     return Loaded(program, model, tuple(files), sources, tuple(diagnostics), project, host, digest)
 
 
+def by_project(paths: Iterable[Path]) -> list[list[Path]]:
+    """Paths grouped by the project they are in, in the order given. A folder outside any project stands for the projects below it, and for
+    its own files if it has any: `camp check campaigns/*` and `camp check .` check each project by itself."""
+    groups: dict[Path | None, list[Path]] = {}
+    for path in paths:
+        project = find_project(path)
+        inner = [] if project.has_config or not path.is_dir() else _projects_below(path)
+        if project.has_config or not path.is_dir() or not inner or project_files([path]):
+            groups.setdefault(project.root if project.has_config else None, []).append(path)
+        for folder in inner:
+            groups.setdefault(folder.resolve(), []).append(folder)
+    return list(groups.values())
+
+
+def _projects_below(folder: Path) -> list[Path]:
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not (name.startswith(".") or name in SKIPPED))
+        if CONFIG in files:
+            found.append(Path(place))
+            folders[:] = []
+    return found
+
+
 def _files(project: Project, places: list[Path]) -> list[Path]:
     if project.has_config:
         return project_files([project.root])
     return project_files(places)
+
+
+def _inside(project: Project, name: str) -> str:
+    """A file's name inside its project: the same from wherever it is called."""
+    try:
+        return str(Path(name).resolve().relative_to(project.root.resolve()))
+    except ValueError:
+        return name
 
 
 def _shown(path: Path) -> str:

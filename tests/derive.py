@@ -9,6 +9,7 @@ from typing import Any
 
 import lark
 import rules_engine_grammar
+
 from rules_engine.syntax.newlines import Newlines
 
 _WORDS = {"KEY": ("total:", "end:", "to :", "cart_id:"), "NAME": ("vip", "order.placed", "contact.plan", "event.total", "x1", "contact.end", "näme"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from rules_engine.syntax import nodes as n
 
-LIMIT = 400
+LIMIT = 60
 _UNITS = {"second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000, "week": 7 * 86_400_000}
 _COMPARE = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 

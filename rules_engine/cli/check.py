@@ -27,21 +27,23 @@ def check_command(paths: tuple[Path, ...], form: str | None, as_json: bool, stri
     Names, types, templates, and campaigns that can't do what they say. Exit code 1 if there is an error.
     """
     from rules_engine.cli import render
-    from rules_engine.cli.loading import check_project
+    from rules_engine.cli.loading import check_projects
 
     settings = Settings({"format": "json" if as_json else form}, start=paths[0] if paths else None)
     chosen = settings.get("format")
     if chosen.value not in FORMATS:
         raise usage(f"{chosen.source}: there is no format `{chosen.value}`", f"there are {', '.join(FORMATS)}")
-    loaded = check_project(paths, settings)
+    found_in = check_projects(paths, settings)
+    diagnostics = [item for loaded in found_in for item in loaded.diagnostics]
+    sources = {path: text for loaded in found_in for path, text in loaded.sources.items()}
     # click takes the colours out again where no terminal reads, and with NO_COLOR
-    text = render.render(loaded.diagnostics, loaded.sources, chosen.value, colour=chosen.value in ("human", "short"))
+    text = render.render(diagnostics, sources, chosen.value, colour=chosen.value in ("human", "short"))
     if text:
         output.data(text.rstrip("\n"))
-    found = [item.severity for item in loaded.diagnostics]
+    found = [item.severity for item in diagnostics]
     number, warnings = found.count("error"), found.count("warning")
     if chosen.value in ("human", "short"):
-        _sum_up(len(loaded.files), number, warnings)
+        _sum_up(sum(len(loaded.files) for loaded in found_in), number, warnings)
     return errors.PROBLEMS if number or strict and warnings else errors.OK
 
 

@@ -70,11 +70,18 @@ def open_store(db: str | None, write: bool = False, create: bool = False, settin
         opened.close()
 
 
-def check_project(paths: Iterable[Path], settings: Settings) -> Any:
-    """The project's Loaded with everything that is wrong with it. Trouble where a path does not exist."""
+def check_projects(paths: Iterable[Path], settings: Settings) -> list[Any]:
+    """A Loaded for each project that the paths are in, with everything that is wrong with it. Trouble where a path does not exist."""
     from rules_engine import project
 
-    return project.load_program(_named(paths, settings), build=False)
+    return [project.load_program(group, build=False) for group in project.by_project(_named(paths, settings))]
+
+
+def load_projects(paths: Iterable[Path], settings: Settings) -> list[tuple[list[Path], Any]]:
+    """The Loaded of each project that the paths are in, compiled, with its paths. Trouble as `load_project`."""
+    from rules_engine import project
+
+    return [(group, load_project(group, settings)) for group in project.by_project(_named(paths, settings))]
 
 
 def camp_files(paths: Iterable[Path]) -> list[Path]:

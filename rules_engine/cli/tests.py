@@ -29,30 +29,34 @@ def test_command(
     A failure shows the line of the EXPECT, what came near, and everything that happened to the contact, in the contact's time
     zone.
     """
-    from rules_engine.cli.loading import load_project
+    from rules_engine.cli.loading import load_projects
     from rules_engine.testing.runner import coverage, run_tests
 
-    loaded = load_project(paths, Settings(start=paths[0] if paths else None))
-    tests = [test for test in _below(loaded.model.tests, paths) if _named(test, wanted)]
-    if not tests:
-        return _nothing(loaded, wanted)
-    results = list(output.progress(run_tests(loaded.program, tests), len(tests), "testing"))
+    loads = load_projects(paths, Settings(start=paths[0] if paths else None))
+    found = [(loaded, [test for test in _below(loaded.model.tests, paths and group) if _named(test, wanted)]) for group, loaded in loads]
+    number = sum(len(tests) for _, tests in found)
+    if not number:
+        return _nothing([test for _, loaded in loads for test in loaded.model.tests], wanted)
+    sources = {path: text for loaded, _ in found for path, text in loaded.sources.items()}
+    running = ((loaded, result) for loaded, tests in found for result in run_tests(loaded.program, tests))
+    done = list(output.progress(running, number, "testing"))
+    results = [result for _, result in done]
     if as_json:
-        output.json_lines(_record(result, loaded.sources) for result in results)
+        output.json_lines(_record(result, sources) for result in results)
     else:
-        _show(results, loaded.sources)
+        _show(results, sources)
     if junit is not None:
         from rules_engine.cli.junit import write
 
-        write(junit, results, loaded.sources)
+        write(junit, results, sources)
     low = False
     if cov or fail_under is not None:
-        covered = coverage(loaded.program, results)
+        covered = [line for loaded, _ in found for line in coverage(loaded.program, [result for of, result in done if of is loaded])]
         low = _show_coverage(covered, fail_under, as_json)
     return errors.PROBLEMS if low or not all(result.passed for result in results) else errors.OK
 
 
-def _below(tests: Iterable[Any], paths: tuple[Path, ...]) -> list[Any]:
+def _below(tests: Iterable[Any], paths: Iterable[Path]) -> list[Any]:
     """Tests that stand in the files or folders named; a project is loaded as a whole, so that names mean what they mean."""
     roots = [path.resolve() for path in paths]
     return [test for test in tests if not roots or any(Path(test.span.path).resolve().is_relative_to(root) for root in roots)]
@@ -62,11 +66,11 @@ def _named(test: Any, wanted: str | None) -> bool:
     return wanted is None or wanted.casefold() in test.name.casefold() or wanted.casefold() in test.span.path.casefold()
 
 
-def _nothing(loaded: Any, wanted: str | None) -> int:
-    if wanted is not None and loaded.model.tests:
+def _nothing(tests: list[Any], wanted: str | None) -> int:
+    if wanted is not None and tests:
         raise errors.usage(
             f"no test has `{wanted}` in its name",
-            f"there are {output.count(len(loaded.model.tests), 'test')}; leave -k out to run them all",
+            f"there are {output.count(len(tests), 'test')}; leave -k out to run them all",
         )
     output.say('there is no TEST in these files; a test begins with TEST "what should be"')
     return errors.OK

@@ -113,6 +113,8 @@ class Messages(Journeys):
         expires = options.get("expires_after")
         if expires is not None and self.now >= calendar.add(due, expires, self.zone(), self.program.business_hours):
             return Verdict("drop", "expired", f"due {calendar.format_utc(due)}, expires_after {expires.text()}")
+        if message_class == "internal":
+            return _SEND  # no message to a person: hours, limits and the default for lateness are not about it
         late = self._late(ruleset, self.now if "h" in instance else min(due, self.now))
         if late is not None:
             return late

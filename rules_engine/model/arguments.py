@@ -51,9 +51,11 @@ def _example(record: Action, parameter: Parameter) -> str:
 def _unknown_action(ctx: Context, node: n.Action, scope: Scope) -> None:
     """Says it once; whatever the action would send or make counts as done, so that nothing else is missed because of it."""
     said = _literal_text(node.primary) if node.primary is not None else None
-    if said is not None:
-        ctx.sent.add(("", said))
-    if node.primary is not None and not (isinstance(node.primary, n.Name) and "." not in node.primary.name):
+    if said is not None and node.primary is not None:
+        ctx.sent.setdefault(("", said), []).append(node.primary.span)
+    else:
+        ctx.open_sends.add("")
+    if node.primary is not None and not (isinstance(node.primary, n.Name) and ("." not in node.primary.name or node.primary.name in ctx.model.events)):
         value(ctx, node.primary, scope)
     for _, given in node.arguments:
         if not (isinstance(given, n.Name) and "." not in given.name and given.name not in ctx.model.constants):
@@ -78,11 +80,14 @@ def _primary(ctx: Context, node: n.Action, record: Action, scope: Scope, expecte
         ctx.report.add("unexpected-argument", given.span, f"`{record.name}` takes nothing without a name",
                        _named_help(record, given), related=())
         return
+    if expected and parameter.kind == "segment" and isinstance(given, n.Name) and given.name not in ctx.model.segments:
+        ctx.expected_segments[given.name] = ctx.expected_segments.get(given.name, 0) + 1
+        return
     argument(ctx, parameter, given, scope, record)
     if not expected:
         literal = _literal_text(given)
         if literal is not None:
-            ctx.sent.add((record.name, literal))
+            ctx.sent.setdefault((record.name, literal), []).append(given.span)
         elif parameter.kind not in _BARE:
             ctx.open_sends.add(record.name)
 
@@ -259,7 +264,7 @@ def _text_argument(ctx: Context, parameter: Parameter, given: n.Node, scope: Sco
             and given.name not in scope.bindings and given.name not in MOMENTS:
         ctx.report.add("type-mismatch", given.span, f"a template's name stands in quotes, and `{given.name}` does not", f'write "{given.name}"',
                        suggestion=f'"{given.name}"')
-        ctx.sent.add(("", given.name))
+        ctx.sent.setdefault(("", given.name), []).append(given.span)
         return
     type_ = value(ctx, given, scope)
     if type_ not in (None, "text"):

@@ -94,11 +94,12 @@ def _guard(ctx: Context, span: Span, work: Callable[[], object]) -> None:
 # ── at the end, when all uses are known ──
 
 def _finish(ctx: Context) -> list[Diagnostic]:
-    _read_segments(ctx)
     for finish in ctx.before_names:
         finish()
+    _read_segments(ctx)
     _vocabulary(ctx)
     ctx.report.at_end(lambda: _added_segments(ctx))
+    ctx.report.at_end(lambda: stories.expectations(ctx))
     ctx.report.at_end(lambda: _subjects(ctx))
     ctx.report.at_end(lambda: policy.near_keys(ctx))
     ctx.report.at_end(lambda: declarations.unused_constants(ctx))
@@ -111,23 +112,30 @@ def _read_segments(ctx: Context) -> None:
         if name in ctx.added or ("", name) in ctx.sent:
             continue
         for span in spans:
-            ctx.report.unknown("unknown-segment", name, span, "segment", f"there is no segment `{name}`, and nothing adds to it",
+            ctx.report.unknown("unknown-segment", name, span, ("segment", name), f"there is no segment `{name}`, and nothing adds to it",
                                f"declare it: SEGMENT {name} IS …", ctx.segment_tiers)
 
 
 def _added_segments(ctx: Context) -> None:
     """Segments that are not declared but added to: usual for marks such as `mql`, or a slip of a declared one."""
+    others = {**ctx.model.segments, **dict.fromkeys((*ctx.added, *ctx.expected_segments))}
     for name, spans in ctx.added.items():
-        others = [other for other in (*ctx.model.segments, *ctx.added) if other != name]
-        near = ctx.report.speller.nearest(name, others)
+        near = ctx.report.speller.nearest(name, (other for other in others if other != name))
         if near is not None and near in ctx.model.segments:
+            ctx.misspelt.add(name)
             _misspelt_segment(ctx, name, spans, near)
-        elif near is not None and len(spans) + len(ctx.read_segments.get(name, ())) < len(ctx.added[near]) + len(ctx.read_segments.get(near, ())):
+        elif near is not None and (_mentions(ctx, name), ctx.report.speller.likeliness(name)) < (_mentions(ctx, near), ctx.report.speller.likeliness(near)):
+            ctx.misspelt.add(name)
             ctx.report.add("unknown-segment", spans[0], f"there is no segment `{name}`", f"did you mean `{near}`?", suggestion=near)
         else:
             first = min((*spans, *ctx.read_segments.get(name, ())))
             ctx.report.warn("undeclared-segment", first if first in spans else min(spans), f"the segment `{name}` is declared nowhere; this action makes it",
                             f"say that you mean it: SEGMENT {name}")
+
+
+def _mentions(ctx: Context, name: str) -> int:
+    """How often a segment without a declaration is spoken of."""
+    return len(ctx.added.get(name, ())) + len(ctx.read_segments.get(name, ())) + ctx.expected_segments.get(name, 0)
 
 
 def _misspelt_segment(ctx: Context, name: str, spans: list[Span], near: str) -> None:
@@ -143,7 +151,7 @@ def _misspelt_segment(ctx: Context, name: str, spans: list[Span], near: str) -> 
 
 def _subjects(ctx: Context) -> None:
     """`email.opened "welcome_1"`, where no step sends welcome_1."""
-    if ctx.open_sends:
+    if ctx.open_sends & {"", *(name for name, record in ctx.actions.items() if record.extra == "template")}:
         return
     sent = {primary for name, primary in ctx.sent if (record := ctx.actions.get(name)) is not None and record.extra == "template"}
     sent |= {primary for name, primary in ctx.sent if not name}
@@ -165,7 +173,8 @@ def _vocabulary(ctx: Context) -> None:
     labels = [item.label for item in (*model.rulesets, *model.segments.values()) if item.label]
     if not ctx.report.has_unknown():
         return
-    for text in (*(name for table in tables for name in table), *labels):
+    people = [given.contact for test in model.tests for given in test.given]
+    for text in (*(name for table in tables for name in table), *labels, *people):
         for word in set(text.lower().replace(".", " ").replace("_", " ").split()):
             counts[word] = counts.get(word, 0) + 1
     ctx.report.speller.learn(word for word, count in counts.items() if count > 1)

@@ -49,8 +49,11 @@ class Context:
         self.added: dict[str, list[Span]] = {}       # segments without a declaration that actions add to
         self.read_segments: dict[str, list[Span]] = {}  # segments without a declaration that something reads
         self.point_groups: set[str] = set()
-        self.sent: set[tuple[str, str]] = set()      # (action, literal primary)
-        self.open_sends: set[str] = set()            # actions whose primary is sometimes computed
+        self.sent: dict[tuple[str, str], list[Span]] = {}  # (action, literal primary); action "" for an unknown one
+        self.open_sends: set[str] = set()            # actions whose primary is sometimes computed; "" for an unknown one
+        self.expected: dict[tuple[str, str], list[tuple[str, n.Action]]] = {}  # (action, primary) → (kind, action) of expectations
+        self.expected_segments: dict[str, int] = {}  # segments without a declaration that a TEST expects to be added to
+        self.misspelt: set[str] = set()              # what steps name and a message already calls misspelt
         self.subjects: list[tuple[str, str, Span]] = []  # (event, subject, place) that name a template
         self.effects: dict[str, list[Effect]] = {}
         self.ruleset: n.Rule | n.Campaign | None = None

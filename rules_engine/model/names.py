@@ -281,7 +281,7 @@ def campaign(ctx: Context, name: str, span: Span) -> n.Campaign | None:
     if found is not None:
         ctx.used.add(("campaign", name))
         return found
-    ctx.report.unknown("unknown-campaign", name, span, "campaign", f"there is no campaign `{name}`",
+    ctx.report.unknown("unknown-campaign", name, span, ("campaign", name), f"there is no campaign `{name}`",
                        f"the campaigns are {', '.join(sorted(ctx.campaigns)[:10])}" if ctx.campaigns else "no campaign is declared",
                        ctx.campaign_tiers)
     return None

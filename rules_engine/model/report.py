@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from rules_engine.diagnostics import Diagnostic, Related, Span, sort_key
 from rules_engine.limits import MAX_DIAGNOSTICS_PER_FILE
-from rules_engine.model.suggest import Speller, fold
+from rules_engine.model.suggest import Speller, distance, fold
 
 MAX_RELATED = 8  # further places of one unknown name that are listed
 
@@ -143,8 +143,15 @@ class Report:
         for tier in tiers:
             name = self.speller.nearest(entry.name, (candidate.name for candidate in tier))
             if name is not None:
-                return next(candidate for candidate in tier if candidate.name == name)
+                unused = self._nearest_unused(entry.name, name, tier)
+                return next(candidate for candidate in tier if candidate.name == (unused or name))
         return None
+
+    def _nearest_unused(self, wanted: str, found: str, tier: list[Candidate]) -> str | None:
+        """A declared name that nothing uses, if it is as near as the nearest: such a one is missing its use."""
+        idle = [item.name for item in tier if item.slot is not None and (item.slot.kind, item.slot.name) not in self.used]
+        near = self.speller.nearest(wanted, idle)
+        return near if near is not None and distance(fold(wanted), fold(near), 2) <= distance(fold(wanted), fold(found), 2) else None
 
     def _blame_declaration(self, entry: _Unknown, meant: Candidate, slot: Slot) -> None:
         written = slot.written or slot.name

@@ -44,13 +44,18 @@ class Story:
         first = self.contacts.setdefault(given.contact, place)
         if first is not place:
             names.twice(ctx, "the contact", given.contact, place, first)
-        self._values(given.values, span, place is not span)
+        self._values(given, place is not span)
 
-    def _values(self, pairs: tuple[tuple[str, n.Node], ...], span: Span, exact: bool) -> None:
-        for (key, value), place in zip(pairs, _key_places(pairs, span, exact), strict=True):
-            if key == "segments" and self.ctx.model.attribute_type(key) is None:
-                self._segments(value)
-                continue
+    def _values(self, node: Any, exact: bool) -> None:
+        for (key, value), place in zip(node.values, _key_places(node, exact), strict=True):
+            if self.ctx.model.attribute_type(key) is None:
+                if key == "segments":
+                    self._segments(value)
+                    continue
+                if self.ctx.report.speller.nearest(key, ("segments",)):
+                    self.ctx.report.add("unknown-attribute", place, f"there is no attribute `{key}`", "did you mean `segments`?",
+                                        suggestion="segments" if places.exact(place, key) else None)
+                    continue
             arguments.assign(self.ctx, key, value, place, _SCOPE, writing=False)
 
     def _segments(self, given: n.Node) -> None:
@@ -112,7 +117,7 @@ class Story:
             start = node.span.start + len("SET ")
             exact = bool(node.values) and _first_value(node.values, 0) - start == len(node.contact) + len(f" WITH {node.values[0][0]}: ")
             self._contact(node.contact, Span(node.span.path, start, start + len(node.contact)) if exact else node.span)
-            self._values(node.values, node.span, exact)
+            self._values(node, exact)
         elif isinstance(node, n.Expect):
             self._expect(node, moment)
 
@@ -126,7 +131,7 @@ class Story:
         self._contact(node.contact, place)
         if node.subject is not None:
             values.value(ctx, node.subject, _SCOPE)
-        for (key, value), where in zip(node.values, _key_places(node.values, node.span, place is not node.span), strict=True):
+        for (key, value), where in zip(node.values, _key_places(node, place is not node.span), strict=True):
             given = values.value(ctx, value, _SCOPE)
             if info is not None:
                 arguments.field(ctx, node.event, key, value, given, where)
@@ -166,25 +171,8 @@ class Story:
             return
         primary = action.primary
         said = primary.value if isinstance(primary, n.Literal) else primary.name if isinstance(primary, n.Name) else None
-        ctx.report.at_end(lambda: self._could_happen(node.kind, action, None if said is None else str(said)))
-
-    def _could_happen(self, kind: str, action: n.Action, said: str | None) -> None:
-        """At the end, when all that is sent is known."""
-        ctx = self.ctx
-        if action.name in ctx.open_sends or ("", said) in ctx.sent:
-            return
-        done = {primary for name, primary in ctx.sent if name == action.name}
-        if said is None or said in done:
-            return
-        near = ctx.report.speller.nearest(said, done)
-        quoted = near and (f'"{near}"' if isinstance(action.primary, n.Literal) else near)
-        shown = f"`{action.name}` with {values.describe(action.primary)}" if action.primary is not None else f"`{action.name}`"
-        place = action.primary.span if action.primary is not None else action.name_span
-        help = f"did you mean {quoted}?" if quoted else "correct the expectation, or add the step"
-        if kind == "gets":
-            ctx.report.add("impossible-expectation", place, f"no rule or campaign ever does {shown}", help, suggestion=quoted)
-        elif quoted:
-            ctx.report.warn("impossible-expectation", place, f"no rule or campaign ever does {shown}, so this says nothing", help, suggestion=quoted)
+        if said is not None:
+            ctx.expected.setdefault((action.name, str(said)), []).append((node.kind, action))
 
     def _target(self, node: n.Expect) -> None:
         ctx, target = self.ctx, node.target
@@ -204,13 +192,54 @@ class Story:
                            related=(Related(found.name_span, "declared here"),))
 
     def _campaign_or_segment(self, target: str, place: Span) -> None:
+        """At the end, when it is known which segments actions make."""
         ctx = self.ctx
 
         def finish() -> None:
-            if target not in ctx.added:
-                ctx.report.unknown("unknown-campaign", target, place, "target", f"there is no campaign or segment `{target}`", "",
+            if target in ctx.read_segments:
+                ctx.read_segments[target].append(place)
+            elif target not in ctx.added:
+                ctx.report.unknown("unknown-campaign", target, place, ("campaign", target), f"there is no campaign or segment `{target}`", "",
                                    lambda: ([*ctx.campaign_tiers()[0], *ctx.segment_tiers()[0]],))
         ctx.before_names.append(finish)
+
+
+def expectations(ctx: Context) -> None:
+    """At the end, when all that steps do is known: expectations of what none of them does."""
+    for (name, said), found in ctx.expected.items():
+        if ctx.open_sends & {"", name} or ("", said) in ctx.sent or (name, said) in ctx.sent:
+            continue
+        record = ctx.actions[name]
+        kind = record.primary.kind if record.primary is not None else ""
+        if kind == "campaign" and said not in ctx.campaigns or kind == "event" and said not in ctx.model.events:
+            continue  # that has its message
+        done = [primary for action, primary in ctx.sent if action == name]
+        near = ctx.report.speller.nearest(said, done)
+        if near is not None and (near in ctx.misspelt or kind == "campaign" and near not in ctx.campaigns or kind == "event" and near not in ctx.model.events):
+            continue
+        _impossible(ctx, name, said, found, near)
+
+
+def _impossible(ctx: Context, name: str, said: str, found: list[tuple[str, n.Action]], near: str | None) -> None:
+    """One message for all expectations of the same thing: at the first, or at the step that is the likelier slip."""
+    first = next((action for kind, action in found if kind == "gets"), found[0][1])
+    primary = first.primary
+    assert primary is not None
+    quote = '"' if isinstance(primary, n.Literal) else ""
+    if near is not None and len(ctx.sent[name, near]) == 1 and (
+            len(found) > 1 or ctx.report.speller.likeliness(said) > ctx.report.speller.likeliness(near)):
+        ctx.report.add("impossible-expectation", ctx.sent[name, near][0], f"TESTs expect `{name}` with {quote}{said}{quote}, and this is the nearest to it",
+                       f"did you mean {quote}{said}{quote}?", suggestion=f"{quote}{said}{quote}",
+                       related=[Related(action.span, "expected here") for _, action in found[:8]])
+        return
+    shown = f"no rule or campaign ever does `{name}` with {values.describe(primary)}"
+    suggestion = None if near is None else f"{quote}{near}{quote}"
+    help = f"did you mean {suggestion}?" if suggestion else "correct the expectation, or add the step"
+    others = [Related(action.span, "and here") for _, action in found[:8] if action is not first]
+    if any(kind == "gets" for kind, _ in found):
+        ctx.report.add("impossible-expectation", primary.span, shown, help, suggestion=suggestion, related=others)
+    elif suggestion:
+        ctx.report.warn("impossible-expectation", primary.span, f"{shown}, so this says nothing", help, suggestion, others)
 
 
 def _journey_lead(node: n.Expect) -> str:
@@ -231,14 +260,18 @@ def _first_value(pairs: tuple[tuple[str, n.Node], ...], default: int) -> int:
     return pairs[0][1].span.start if pairs else default
 
 
-def _key_places(pairs: tuple[tuple[str, n.Node], ...], whole: Span, exact: bool) -> list[Span]:
-    """Where the keys of a WITH stand: each before its value, where the text has single blanks (`exact`: the first one has)."""
+def _key_places(node: Any, exact: bool) -> list[Span]:
+    """Where the keys of a WITH stand. The nodes may say; otherwise each is before its value, surely so where the text has single blanks
+    (`exact`: the first key has). Where that is not sure, the place reaches up to the value, and no suggestion fits it."""
+    known = getattr(node, "key_spans", ())
+    if len(known) == len(node.values) > 0:
+        return list(known)
     found = []
     before: int | None = None
-    for key, value in pairs:
+    for key, value in node.values:
         start = value.span.start - len(key) - 2
         sure = exact if before is None else before + 2 == start
-        found.append(Span(whole.path, start, start + len(key)) if sure else whole)
+        found.append(Span(node.span.path, max(start, node.span.start), start + len(key) if sure else value.span.start))
         before = value.span.end
     return found
 

@@ -303,8 +303,7 @@ class _Block:
     def _keep(self, contact: str, answer: Any) -> None:
         if answer.wake_at is not None:
             self.awake.append((answer.wake_at, 0, contact))
-        if answer.decisions:
-            self.saved.decisions += answer.decisions
+        self.saved.decisions += answer.decisions  # once: the real engine makes the records when they are asked for
         if answer.effects:
             self.saved.effects += answer.effects
         for emitted in answer.emits:

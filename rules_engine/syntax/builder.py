@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-
 from rules_engine.diagnostics import Span
 from rules_engine.syntax import nodes as n
 from rules_engine.syntax.lexer import Token
@@ -39,7 +38,7 @@ def unquote(raw: str) -> str:
     if raw.startswith('"""'):
         text = raw[3:-3]
         if text.startswith("\n"):
-            import textwrap   # loaded for long texts only
+            import textwrap  # loaded for long texts only
 
             text = textwrap.dedent(text[1:])
     else:

@@ -135,8 +135,16 @@ def _is_word(token: Raw) -> bool:
 def _glued(lexer: Lexer, token: Raw, away: float) -> Iterator[Candidate]:
     """`THENemail.send`: a keyword without its space."""
     kinds, word, start, end = token
-    if kinds[0] not in ("NAME", "JUNK", "KEY"):
-        return
+    if kinds[0] in ("NAME", "JUNK", "KEY"):
+        for cost, right in _splits(lexer, word, kinds[0] == "NAME"):
+            yield Candidate(cost + away, start, end, right, "unknown-keyword", start, end, f"a space is missing in `{word}`",
+                            f"did you mean `{right}`?", right)
+
+
+@lru_cache(4096)
+def _splits(lexer: Lexer, word: str, name: bool) -> list[tuple[float, str]]:
+    """(cost, text) of a word cut after a keyword that it begins with, or before one in capitals that it ends with."""
+    found = []
     lower = word.lower()
     for keyword in lexer.words:
         size = len(keyword)
@@ -145,14 +153,11 @@ def _glued(lexer: Lexer, token: Raw, away: float) -> Iterator[Candidate]:
         if lower.startswith(keyword):
             rest = word[size:].lstrip("._")
             capitals = word[:size].isupper() and not rest[:1].isupper()
-            right = f"{_write(lexer, keyword)} {rest}"
             if rest and not rest.startswith(":"):
-                yield Candidate((1.05 if capitals else 1.8) + away - size / 1000, start, end, right, "unknown-keyword", start, end,
-                                f"a space is missing in `{word}`", f"did you mean `{right}`?", right)
-        if lower.endswith(keyword) and word[-size:].isupper() and kinds[0] == "NAME":
-            right = f"{word[:-size]} {_write(lexer, keyword)}"
-            yield Candidate(1.5 + away - size / 1000, start, end, right, "unknown-keyword", start, end, f"a space is missing in `{word}`",
-                            f"did you mean `{right}`?", right)
+                found.append(((1.05 if capitals else 1.8) - size / 1000, f"{_write(lexer, keyword)} {rest}"))
+        if name and lower.endswith(keyword) and word[-size:].isupper():
+            found.append((1.5 - size / 1000, f"{word[:-size]} {_write(lexer, keyword)}"))
+    return found
 
 
 def _parted(lexer: Lexer, first: Raw, second: Raw, away: float) -> Iterator[Candidate]:
@@ -364,7 +369,7 @@ def _edges(text: str, tokens: list[Raw], opener: Raw) -> Iterator[tuple[float, i
     on_line = [token for token in inside if token[2] < line_end]
     if on_line:
         yield 0.9, on_line[-1][3]
-    for before, token in zip(inside[:_MAX_BOUNDARIES], inside[1:], strict=False):
+    for before, token in itertools.pairwise(inside[:_MAX_BOUNDARIES]):
         if token[0][0] in ("THEN", "AND", "OR", "WHERE", "WITHIN", "FOR", "AS", "UP", "_COMMA", "KEY"):
             yield 1.05, before[3]
     if len(inside) > 1:

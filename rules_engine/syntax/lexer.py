@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rules_engine.limits import MAX_NAME_LENGTH, MAX_NESTING
-from rules_engine.syntax.newlines import CLOSING, JOINING, JOINING_SIGNS, OPENING, UNFINISHED
+from rules_engine.syntax.newlines import (
+    CLOSING,
+    JOINING,
+    JOINING_SIGNS,
+    OPENING,
+    UNFINISHED,
+)
 
 Raw = tuple[tuple[str, ...], str, int, int]
 """(the terminals it may be, text, start, end)"""

@@ -22,6 +22,7 @@ from rules_engine.syntax.words import in_words, kind_in_words
 _HORIZON = 400         # tokens that a repaired text must be readable for; beyond that another error is another matter
 _WHOLE = 20_000        # the same for END, whose mistakes show at the end of the block only
 _CANDIDATES = 400      # tried for one error
+_GUESSES = 5           # repairs without a name; after as many, a block is no Camp text at all
 _ERRORS = 25           # reported for one block
 _DEAR = 3.5            # what costs more is no repair
 _EARLIER = 12          # statements before the error whose first word may be the misspelt one
@@ -71,6 +72,7 @@ class Mender:
         found = self._foreign()
         self._checkpoints = [Checkpoint(0, (self._parser.start,))]
         panicked = False
+        guesses = 0
         for _round in range(_ERRORS):
             failure = self._scan()
             if failure is None:
@@ -83,6 +85,9 @@ class Mender:
                 if not (panicked and chosen.name in ("missing-end", "extra-end", "syntax-error")):
                     found.append(self._diagnostic(chosen))
                 self._apply(chosen.start, chosen.end, chosen.new)
+                guesses += chosen.name == "syntax-error"
+                if guesses > _GUESSES:
+                    break
                 continue
             if not panicked:
                 found.append(self._unexpected(failure))

@@ -200,9 +200,7 @@ class _Layout:
         if blocks[-1][0] == "PERCENT" and kind == "PERCENT" or blocks[-1][0] == "AT" and kind == "AT":
             blocks.pop()
         level = blocks[-1][1]
-        if kind in ("WHEN", "EXIT", "PERCENT") or kind == "AT" and blocks[-1][0] == "TEST":
-            blocks.append((kind, level + 1))
-        elif kind in _BLOCKS and not (kind == "IF" and any(piece.kind in ("THEN", "STOP") for piece in statement.pieces)):
+        if kind in ("WHEN", "EXIT", "PERCENT") or kind == "AT" and blocks[-1][0] == "TEST" or kind in _BLOCKS and not (kind == "IF" and any(piece.kind in ("THEN", "STOP") for piece in statement.pieces)):
             blocks.append((kind, level + 1))
         return level, level
 
@@ -295,10 +293,7 @@ def _joined(pieces: list[Piece], before: Piece | None = None) -> str:
 
 def _space(earlier: Piece, last: Piece, piece: Piece) -> str:
     """What stands between two pieces."""
-    if piece.kind in ("_COMMA", "_COLON", "RPAR", "RSQB", "RBRACE") or last.kind in ("LPAR", "LSQB", "LBRACE", ""):
-        return ""
-    if last.kind in ("MINUS", "PLUS") and earlier.kind not in _OPERANDS:
-        return ""   # a sign
-    if piece.kind == "MINUS" and last.kind == "WEEKDAY" or last.kind == "MINUS" and earlier.kind == "WEEKDAY":
-        return ""
-    return " "
+    inside = piece.kind in ("_COMMA", "_COLON", "RPAR", "RSQB", "RBRACE") or last.kind in ("LPAR", "LSQB", "LBRACE", "")
+    after_sign = last.kind in ("MINUS", "PLUS") and earlier.kind not in _OPERANDS
+    weekdays = piece.kind == "MINUS" and last.kind == "WEEKDAY" or last.kind == "MINUS" and earlier.kind == "WEEKDAY"
+    return "" if inside or after_sign or weekdays else " "

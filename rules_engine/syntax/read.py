@@ -97,7 +97,9 @@ def cut(text: str, reader: Parser) -> list[int]:
 
 def _mended(reader: Parser, text: str, path: str) -> tuple[nodes.File, list[Diagnostic]]:
     """Reads block by block; repairs those that can't be parsed."""
-    from rules_engine.syntax.mend import Mender   # not needed, and not loaded, for a text without errors
+    from rules_engine.syntax.mend import (
+        Mender,  # not needed, and not loaded, for a text without errors
+    )
 
     found: list[Diagnostic] = []
     items: list[nodes.Declaration] = []

@@ -228,7 +228,7 @@ def test_a_slow_block_ends_early_and_nothing_is_read_twice_or_left_out(store, cl
     runner, turns = pump(store), []
     while (turn := runner.live(Slow())) is not None and turn.wakes == 0 and len(turns) < 50:
         turns.append(turn.events)
-    assert turns == [32, 32, 32, 4] and reads == [(0, 500), (100, 500)]
+    assert turns == [32, 32, 32, 4] and [given for given in reads if given[1] > 1] == [(0, 500), (100, 500)]
     assert [row.decision.cause for row in store.journal(limit=200)] == [f"e{n}" for n in range(100)]
 
 

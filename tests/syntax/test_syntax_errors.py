@@ -161,7 +161,7 @@ def test_too_large() -> None:
 @pytest.mark.parametrize("text", [
     "SEGMENT a IS " + "(" * 5_000 + "x = 1" + ")" * 5_000, "SEGMENT a IS " + "NOT " * 5_000 + "x = 1", "CONST a = " + "-" * 5_000 + "1",
     "CONST a = 1" + " + 1" * 5_000, "CAMPAIGN a\nWHEN b\n" + "IF x = 1\n" * 5_000 + "END\n" * 5_001,
-    "CAMPAIGN a\nWHEN b\n" + f"IF x = 1\n" * (MAX_NESTING + 1) + "END\n" * (MAX_NESTING + 2), "CONST a = " + "[" * 5_000,
+    "CAMPAIGN a\nWHEN b\n" + "IF x = 1\n" * (MAX_NESTING + 1) + "END\n" * (MAX_NESTING + 2), "CONST a = " + "[" * 5_000,
 ], ids=["brackets", "not", "minus", "plus", "blocks", "one-too-many", "unclosed"])
 def test_nested_too_deep(text: str) -> None:
     file, found = read(text + "\n\nCONST b = 1\n", "x")

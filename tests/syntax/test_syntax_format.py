@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from rules_engine.syntax.printer import WIDTH, format_text
 from rules_engine.syntax.read import read
-
 from tests import derive
 from tests.mutations import ROOT, sources
 
@@ -78,8 +77,8 @@ TABLE = [
     ("CONST a = 1\nRULE r\nWHEN b.c\nTHEN d.e\n\n\nEND\nCONST b = 2",
      "CONST a = 1\n\nRULE r\n  WHEN b.c\n    THEN d.e\n\nEND\n\nCONST b = 2"),
     ("campaign c\ndeliver between 9:00 and 20:00 on Mon - Fri\nexit when b.c\nthen d.e\nwhen f.g\nsplit s\n50% a\nthen d.e\n50% b\nstop\nend\nend",
-     "CAMPAIGN c\n  DELIVER BETWEEN 09:00 AND 20:00 ON mon-fri\n  EXIT WHEN b.c\n    THEN d.e\n  WHEN f.g\n    SPLIT s\n      50% a\n"
-     "        THEN d.e\n      50% b\n        STOP\n    END\nEND"),
+     ("CAMPAIGN c\n  DELIVER BETWEEN 09:00 AND 20:00 ON mon-fri\n  EXIT WHEN b.c\n    THEN d.e\n  WHEN f.g\n    SPLIT s\n      50% a\n"
+      "        THEN d.e\n      50% b\n        STOP\n    END\nEND")),
     ("RULE r\nAT  most 1 times per Day\nWHEN a.b\nEND", "RULE r\n  AT MOST 1 TIME PER day\n  WHEN a.b\nEND"),
     ("TEST \"t\"\nAT 2026-03-02 10:00\nEXPECT nothing else\nAT + 1 days\nEXPECT NOTHING\nEND",
      'TEST "t"\n  AT 2026-03-02 10:00\n    EXPECT NOTHING ELSE\n  AT +1 day\n    EXPECT NOTHING\nEND'),
