@@ -25,9 +25,11 @@ Instance = dict[str, Any]
 
 
 class Journeys(Facts):
-    """The part of a tick that moves instances."""
+    """The part of a tick that moves instances. `late` and `admit` are rules_engine.engine.messages' part."""
 
     __slots__ = ()
+
+    late: Any
 
     # ── context ──
 
@@ -277,6 +279,14 @@ class Journeys(Facts):
                     self._queue_message(iid, instance, item, anchor, reason, because)
                     return
                 self.use(instance)
+                late = self.late(ruleset, min(anchor, self.now), False) if self.wall > anchor else None
+                if late is not None:
+                    self.decide(ruleset, item.site, "skip", key=instance["k"], call=item.call, outcome=late.outcome, reason=late.reason)
+                    if late.do == "stop":
+                        self.leave(iid, instance, late.reason, item.site)
+                        return
+                    position += 1
+                    continue
                 self.act(instance, item, anchor, reason, because)
                 if self.pending:
                     self.react()

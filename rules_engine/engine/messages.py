@@ -113,24 +113,25 @@ class Messages(Journeys):
         expires = options.get("expires_after")
         if expires is not None and self.now >= calendar.add(due, expires, self.zone(), self.program.business_hours):
             return Verdict("drop", "expired", f"due {calendar.format_utc(due)}, expires_after {expires.text()}")
-        if message_class == "internal":
-            return _SEND  # no message to a person: hours, limits and the default for lateness are not about it
-        late = self._late(ruleset, self.now if "h" in instance else min(due, self.now))
+        late = self.late(ruleset, self.now if "h" in instance else min(due, self.now), message_class != "internal")
         if late is not None:
             return late
+        if message_class == "internal":
+            return _SEND  # no message to a person: hours and limits are not about it
         if message_class == "marketing":
             refused = self._refused(instance, channel)
             if refused is not None:
                 return refused
         return self._opening(ruleset, call, options, message_class, due)
 
-    def _late(self, ruleset: Ruleset, due: int) -> Verdict | None:
+    def late(self, ruleset: Ruleset, due: int, message: bool) -> Verdict | None:
+        """What ON LATE says of a step that was due at `due`; without it internal actions run, and messages up to 24 hours late."""
         late = self.wall - due
         if late <= 0:
             return None
         rule = ruleset.on_late or self.program.on_late
         if rule is None:
-            if late <= _LATE:
+            if late <= _LATE or not message:
                 return None
             return Verdict("wait_for_person", "held", f"{late // 3_600_000} hours late: held for a person (say ON LATE to decide)")
         if late <= rule[0].approx_ms() or rule[1] == "run":
