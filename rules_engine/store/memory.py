@@ -14,6 +14,7 @@ from rules_engine.facts import Wake
 from rules_engine.store import codec
 from rules_engine.store.port import (
     DIED,
+    ENOUGH,
     RESOLUTIONS,
     RESTARTED,
     SOURCE_ENGINE,
@@ -242,6 +243,8 @@ class MemoryStore:
             verdict = judge(candidate)
             if verdict is None:
                 continue
+            if verdict is ENOUGH:
+                break
             if verdict.state == "claimed":
                 first = now if effect.first_claimed_at is None else effect.first_claimed_at
                 effect = effect._replace(state="claimed", attempts=effect.attempts + 1, claimed_at=now, first_claimed_at=first)

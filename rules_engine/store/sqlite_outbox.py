@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rules_engine.decisions import Effect
 from rules_engine.store.codec import dump, load, plain
 from rules_engine.store.database import Database
-from rules_engine.store.port import DIED, RESOLUTIONS, RESTARTED, Arrival, Attempt, Candidate, EffectRow, Settlement, Verdict
+from rules_engine.store.port import DIED, ENOUGH, RESOLUTIONS, RESTARTED, Arrival, Attempt, Candidate, EffectRow, Settlement, Verdict
 from rules_engine.store.tables import TABLES
 from rules_engine.store.tables import Attempt as AttemptTable
 from rules_engine.store.tables import Effect as EffectTable
@@ -79,6 +79,8 @@ class Outbox:
                 verdict = judge(candidate)
                 if verdict is None:
                     continue
+                if verdict is ENOUGH:
+                    break
                 if verdict.state == "claimed":
                     raw.execute(_CLAIM, (now, candidate.effect.seq))
                     claimed.append(candidate._replace(effect=_claimed(candidate.effect, now)))
@@ -86,13 +88,15 @@ class Outbox:
                     raw.execute(_END, (verdict.state, plain(verdict.detail), now, candidate.effect.seq))
         return claimed
 
-    def _candidates(self, raw: Any, due: int, limit: int) -> list[Candidate]:
+    def _candidates(self, raw: Any, due: int, limit: int) -> Iterator[Candidate]:
+        """Read at once, because the claim changes the table; decoded one by one, because the judge may soon have enough."""
         cursor = self._cursor()
         found: list[tuple] = []
         for state in ("ready", "retry_wait"):
             found += raw.execute(_CANDIDATES, (cursor, state, due, limit)).fetchall()
         found.sort(key=lambda row: (row[14], row[12]))  # next_at, seq
-        return [Candidate(effect_row(row[:-2]), row[-2], bool(row[-1])) for row in found[:limit]]
+        for row in found[:limit]:
+            yield Candidate(effect_row(row[:-2]), row[-2], bool(row[-1]))
 
     def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
         """See Store."""
