@@ -46,6 +46,13 @@ def heights() -> dict[str, int]:
             return found
 
 
+@lru_cache(1)
+def shortest() -> dict[str, list[list[Any]]]:
+    """Rule → the right-hand sides that end soonest."""
+    known = heights()
+    return {name: [side for side in sides if _height(side, known) == known[name]] for name, sides in grammar().items()}
+
+
 def _height(side: list[Any], found: dict[str, int]) -> int:
     return 1 + max((0 if symbol.is_term else found.get(symbol.name, 999) for symbol in side), default=0)
 
@@ -58,10 +65,7 @@ def terminals(choose: random.Random, depth: int = 14, start: str = "start") -> I
         if terminal:
             yield name
             continue
-        sides = grammar()[name]
-        if level >= depth:
-            least = min(_height(side, heights()) for side in sides)
-            sides = [side for side in sides if _height(side, heights()) == least]
+        sides = shortest()[name] if level >= depth else grammar()[name]
         pending.extend((symbol.name, symbol.is_term, level + 1) for symbol in reversed(choose.choice(sides)))
 
 

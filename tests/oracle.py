@@ -215,7 +215,7 @@ class Oracle:
         """Fires to a fixpoint. waiting: the rules that the event at hand may still set off, each once."""
         event = self.event_now
         left = list(waiting)
-        for _ in range(LIMIT):
+        while True:
             self.event_now = event
             best: Any = None
             for rule in left:
@@ -234,7 +234,6 @@ class Oracle:
                 return
             left.remove(best[2])
             self.do(best[2], best[2].steps)
-        raise Endless
 
     def fits(self, rule: n.Rule) -> bool:
         assert self.event_now is not None
@@ -248,6 +247,8 @@ class Oracle:
         return False
 
     def do(self, rule: n.Rule, steps: tuple[n.Node, ...]) -> None:
+        if sum(1 for at, *_ in self.log[-LIMIT:] if at == self.now) == LIMIT:
+            raise Endless
         for step in steps:
             if isinstance(step, n.If):
                 for branch in step.branches:

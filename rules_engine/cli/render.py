@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from rules_engine.diagnostics import Diagnostic, Related, Source, Span
 
 PAGES = Path(__file__).parent.parent / "model" / "rules"
-WIDTH = 110      # columns of a source line that are shown; more is cut around the place
+WIDTH = 110  # columns of a source line that are shown; more is cut around the place
 _TAB = 4
 _STYLES = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "frame": "\x1b[34m", "help": "\x1b[36m", "bold": "\x1b[1m"}
 _PLAIN = "\x1b[0m"
@@ -53,6 +53,7 @@ def _place(span: Span, sources: Mapping[str, Source]) -> _Place:
 
 # ── human ──
 
+
 def _human(diagnostics: list[Diagnostic], sources: Mapping[str, Source], colour: bool) -> str:
     paint = _painter(colour)
     return "\n".join(_human_one(item, sources, paint) for item in diagnostics)
@@ -61,6 +62,7 @@ def _human(diagnostics: list[Diagnostic], sources: Mapping[str, Source], colour:
 def _painter(colour: bool) -> Callable[[str, str], str]:
     def paint(style: str, text: str) -> str:
         return f"{_STYLES[style]}{text}{_PLAIN}" if colour and text else text
+
     return paint
 
 
@@ -69,12 +71,18 @@ def _human_one(item: Diagnostic, sources: Mapping[str, Source], paint: Callable[
     place = _place(item.span, sources)
     gutter = " " * len(str(place.line))
     bar = paint("frame", "|")
-    lines = [f"{paint(item.severity, item.severity)} {paint('bold', item.name)}: {clean(item.message)}",
-             f"{gutter}{paint('frame', '-->')} {clean(place.path)}:{place.line}:{place.column}"]
+    lines = [
+        f"{paint(item.severity, item.severity)} {paint('bold', item.name)}: {clean(item.message)}",
+        f"{gutter}{paint('frame', '-->')} {clean(place.path)}:{place.line}:{place.column}",
+    ]
     source = sources.get(item.span.path)
     if source is not None:
         shown, carets = _excerpt(source.line(place.line), place)
-        lines += [f"{gutter} {bar}", f"{paint('frame', str(place.line))} {bar} {shown}".rstrip(), f"{gutter} {bar} {paint(item.severity, carets)}"]
+        lines += [
+            f"{gutter} {bar}",
+            f"{paint('frame', str(place.line))} {bar} {shown}".rstrip(),
+            f"{gutter} {bar} {paint(item.severity, carets)}",
+        ]
     lead = f"{gutter} {paint('frame', '=')} "
     if item.help:
         lines.append(f"{lead}{paint('help', 'help:')} {clean(item.help)}")
@@ -105,7 +113,7 @@ def _excerpt(line: str, place: _Place) -> tuple[str, str]:
 def _cut(line: str, start: int, end: int) -> tuple[str, int, int]:
     """A piece of a long line around the place."""
     first = max(0, min(start - WIDTH // 4, len(line) - WIDTH))
-    piece = line[first:first + WIDTH]
+    piece = line[first : first + WIDTH]
     lead, tail = "…" if first else "", "…" if first + WIDTH < len(line) else ""
     shift = len(lead) - first
     return lead + piece + tail, start + shift, min(end + shift, len(lead) + len(piece))
@@ -134,6 +142,7 @@ def clean(text: str) -> str:
 
 # ── for programs ──
 
+
 def _short(diagnostics: list[Diagnostic], sources: Mapping[str, Source], colour: bool) -> str:
     lines = []
     for item in diagnostics:
@@ -149,7 +158,11 @@ def _json(diagnostics: list[Diagnostic], sources: Mapping[str, Source], colour: 
 def record(item: Diagnostic, sources: Mapping[str, Source]) -> dict[str, Any]:
     """One diagnostic with stable keys: a public contract."""
     return {
-        "name": item.name, "severity": item.severity, "message": item.message, "help": item.help, "suggestion": item.suggestion,
+        "name": item.name,
+        "severity": item.severity,
+        "message": item.message,
+        "help": item.help,
+        "suggestion": item.suggestion,
         **_place(item.span, sources)._asdict(),
         "related": [{"message": one.message, **_place(one.span, sources)._asdict()} for one in item.related],
     }
@@ -180,14 +193,19 @@ def _property(text: str) -> str:
 
 # ── SARIF 2.1.0 ──
 
+
 def _sarif(diagnostics: list[Diagnostic], sources: Mapping[str, Source], colour: bool) -> str:
     names = sorted({item.name for item in diagnostics})
     index = {name: position for position, name in enumerate(names)}
     levels = {item.name: item.severity for item in sorted(diagnostics, key=lambda item: item.severity, reverse=True)}
     run = {
-        "tool": {"driver": {
-            "name": "camp", "semanticVersion": _version(), "rules": [_sarif_rule(name, levels[name]) for name in names],
-        }},
+        "tool": {
+            "driver": {
+                "name": "camp",
+                "semanticVersion": _version(),
+                "rules": [_sarif_rule(name, levels[name]) for name in names],
+            }
+        },
         "columnKind": "unicodeCodePoints",
         "results": [_sarif_result(item, index[item.name], sources) for item in diagnostics],
     }
@@ -198,6 +216,7 @@ def _sarif(diagnostics: list[Diagnostic], sources: Mapping[str, Source], colour:
 @lru_cache(maxsize=1)
 def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("camp-rules-engine")
     except PackageNotFoundError:
@@ -207,7 +226,10 @@ def _version() -> str:
 def _sarif_rule(name: str, level: str) -> dict[str, Any]:
     summary, page = rule_page(name)
     return {
-        "id": name, "shortDescription": {"text": summary}, "help": {"text": page, "markdown": page}, "defaultConfiguration": {"level": level},
+        "id": name,
+        "shortDescription": {"text": summary},
+        "help": {"text": page, "markdown": page},
+        "defaultConfiguration": {"level": level},
     }
 
 
@@ -223,7 +245,9 @@ def rule_page(name: str) -> tuple[str, str]:
 
 def _sarif_result(item: Diagnostic, position: int, sources: Mapping[str, Source]) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "ruleId": item.name, "ruleIndex": position, "level": item.severity,
+        "ruleId": item.name,
+        "ruleIndex": position,
+        "level": item.severity,
         "message": {"text": item.message + (f"\n{item.help}" if item.help else "")},
         "locations": [{"physicalLocation": _sarif_location(_place(item.span, sources))}],
     }
@@ -234,10 +258,17 @@ def _sarif_result(item: Diagnostic, position: int, sources: Mapping[str, Source]
         ]
     if item.suggestion is not None:
         place = _place(item.span, sources)
-        result["fixes"] = [{"description": {"text": f"write {item.suggestion}"}, "artifactChanges": [{
-            "artifactLocation": {"uri": _uri(place.path)},
-            "replacements": [{"deletedRegion": _region(place), "insertedContent": {"text": item.suggestion}}],
-        }]}]
+        result["fixes"] = [
+            {
+                "description": {"text": f"write {item.suggestion}"},
+                "artifactChanges": [
+                    {
+                        "artifactLocation": {"uri": _uri(place.path)},
+                        "replacements": [{"deletedRegion": _region(place), "insertedContent": {"text": item.suggestion}}],
+                    }
+                ],
+            }
+        ]
     return result
 
 
@@ -252,10 +283,15 @@ def _region(place: _Place) -> dict[str, int]:
 def _uri(path: str) -> str:
     """A path as a URI: relative ones stay relative, so that they count from the repository."""
     from urllib.parse import quote
+
     file = Path(path)
     return file.as_uri() if file.is_absolute() else quote(file.as_posix())
 
 
 _FORMATS: dict[str, Callable[[list[Diagnostic], Mapping[str, Source], bool], str]] = {
-    "human": _human, "short": _short, "json": _json, "github": _github, "sarif": _sarif,
+    "human": _human,
+    "short": _short,
+    "json": _json,
+    "github": _github,
+    "sarif": _sarif,
 }

@@ -16,8 +16,10 @@ from rules_engine.syntax import nodes as n
 _BARE = frozenset({"segment", "campaign", "event", "attribute", "tag", "name"})
 _VALUE_KINDS = frozenset({"text", "number", "boolean", "date", "time", "datetime", "duration", "list", "map", "birthday"})
 OPTIONS = {
-    "class": Parameter("class", "choice", choices=("marketing", "transactional", "internal")), "ignore_quiet": Parameter("ignore_quiet", "boolean"),
-    "ignore_limit": Parameter("ignore_limit", "boolean"), "expires_after": Parameter("expires_after", "duration"),
+    "class": Parameter("class", "choice", choices=("marketing", "transactional", "internal")),
+    "ignore_quiet": Parameter("ignore_quiet", "boolean"),
+    "ignore_limit": Parameter("ignore_limit", "boolean"),
+    "expires_after": Parameter("expires_after", "duration"),
     "priority": Parameter("priority", "number"),
 }
 """Arguments of every action with a channel: they steer the sending, not the content."""
@@ -36,16 +38,20 @@ def action(ctx: Context, node: n.Action, scope: Scope, expected: bool = False) -
     if not expected:
         for parameter in record.parameters:
             if parameter.required and parameter.name not in keys:
-                ctx.report.add("missing-parameter", node.name_span, f"`{record.name}` needs `{parameter.name}:`",
-                               _example(record, parameter))
+                ctx.report.add(
+                    "missing-parameter", node.name_span, f"`{record.name}` needs `{parameter.name}:`", _example(record, parameter)
+                )
         _effects(ctx, node, record)
     if record.extra == "template":
         from rules_engine.model import messages
+
         messages.template(ctx, node, record, scope, keys, expected)
 
 
 def _example(record: Action, parameter: Parameter) -> str:
-    return (parameter.help + " " if parameter.help else "") + (f"for example: {record.example}" if record.example else f"a {parameter.kind}")
+    return (parameter.help + " " if parameter.help else "") + (
+        f"for example: {record.example}" if record.example else f"a {parameter.kind}"
+    )
 
 
 def _unknown_action(ctx: Context, node: n.Action, scope: Scope) -> None:
@@ -55,7 +61,9 @@ def _unknown_action(ctx: Context, node: n.Action, scope: Scope) -> None:
         ctx.sent.setdefault(("", said), []).append(node.primary.span)
     else:
         ctx.open_sends.add("")
-    if node.primary is not None and not (isinstance(node.primary, n.Name) and ("." not in node.primary.name or node.primary.name in ctx.model.events)):
+    if node.primary is not None and not (
+        isinstance(node.primary, n.Name) and ("." not in node.primary.name or node.primary.name in ctx.model.events)
+    ):
         value(ctx, node.primary, scope)
     for _, given in node.arguments:
         if not (isinstance(given, n.Name) and "." not in given.name and given.name not in ctx.model.constants):
@@ -64,21 +72,38 @@ def _unknown_action(ctx: Context, node: n.Action, scope: Scope) -> None:
         return
     family = node.name.partition(".")[0] + "."
     siblings = sorted(name for name in ctx.actions if name.startswith(family))
-    help = f"the actions of {family[:-1]} are {', '.join(siblings)}" if siblings else f"the actions are {', '.join(sorted(ctx.actions)[:20])}"
-    ctx.report.unknown("unknown-action", node.name, node.name_span, "action", f"there is no action `{node.name}`", help, ctx.action_tiers)
+    help = (
+        f"the actions of {family[:-1]} are {', '.join(siblings)}"
+        if siblings
+        else f"the actions are {', '.join(sorted(ctx.actions)[:20])}"
+    )
+    ctx.report.unknown(
+        "unknown-action", node.name, node.name_span, "action", f"there is no action `{node.name}`", help, ctx.action_tiers
+    )
 
 
 # ── the primary: what stands right behind the action's name ──
+
 
 def _primary(ctx: Context, node: n.Action, record: Action, scope: Scope, expected: bool) -> None:
     parameter, given = record.primary, node.primary
     if given is None:
         if parameter is not None and parameter.required and not expected:
-            ctx.report.add("missing-parameter", node.name_span, f"`{record.name}` needs {_a(parameter)} right behind it", _example(record, parameter))
+            ctx.report.add(
+                "missing-parameter",
+                node.name_span,
+                f"`{record.name}` needs {_a(parameter)} right behind it",
+                _example(record, parameter),
+            )
         return
     if parameter is None:
-        ctx.report.add("unexpected-argument", given.span, f"`{record.name}` takes nothing without a name",
-                       _named_help(record, given), related=())
+        ctx.report.add(
+            "unexpected-argument",
+            given.span,
+            f"`{record.name}` takes nothing without a name",
+            _named_help(record, given),
+            related=(),
+        )
         return
     if expected and parameter.kind == "segment" and isinstance(given, n.Name) and given.name not in ctx.model.segments:
         ctx.expected_segments[given.name] = ctx.expected_segments.get(given.name, 0) + 1
@@ -112,6 +137,7 @@ def _a(parameter: Parameter) -> str:
 
 
 # ── named arguments ──
+
 
 def _arguments(ctx: Context, node: n.Action, record: Action, scope: Scope) -> dict[str, n.Node]:
     """Checks all named arguments; returns them by name."""
@@ -153,8 +179,13 @@ def _extra(ctx: Context, node: n.Action, record: Action, key: str, given: n.Node
     if record.extra == "any":
         near = ctx.report.speller.nearest(key, parameters(record))
         if near:
-            ctx.report.warn("unknown-parameter", span, f"`{record.name}` has no parameter `{key}`; it is passed on as it is",
-                            f"did you mean `{near}`?", suggestion=near)
+            ctx.report.warn(
+                "unknown-parameter",
+                span,
+                f"`{record.name}` has no parameter `{key}`; it is passed on as it is",
+                f"did you mean `{near}`?",
+                suggestion=near,
+            )
         return
     unknown_parameter(ctx, record, key, span)
 
@@ -166,43 +197,74 @@ def unknown_parameter(ctx: Context, record: Action, key: str, span: Span) -> Non
     def tiers() -> Tiers:
         return ([Candidate(name, name) for name in known],)
 
-    ctx.report.unknown("unknown-parameter", key, span, record.name, f"`{record.name}` has no parameter `{key}`",
-                       f"its parameters are {', '.join(known)}" if known else "it takes no named argument", tiers)
+    ctx.report.unknown(
+        "unknown-parameter",
+        key,
+        span,
+        record.name,
+        f"`{record.name}` has no parameter `{key}`",
+        f"its parameters are {', '.join(known)}" if known else "it takes no named argument",
+        tiers,
+    )
 
 
 def assign(ctx: Context, name: str, given: n.Node, span: Span, scope: Scope, writing: bool) -> None:
     """`plan: "paid"`: a value for an attribute, in an action (`writing`) or in a TEST."""
     if name.startswith("contact."):
-        ctx.report.add("unknown-attribute", span, "an argument's name is the attribute without `contact.`", f"write {name[8:]}:", suggestion=name[8:])
+        ctx.report.add(
+            "unknown-attribute",
+            span,
+            "an argument's name is the attribute without `contact.`",
+            f"write {name[8:]}:",
+            suggestion=name[8:],
+        )
         value(ctx, given, scope)
         return
     reads, ctx.reads = ctx.reads, None
     type_ = names.attribute(ctx, name, span, prefix="")
     ctx.reads = reads
     if name in ctx.model.facts and name not in ctx.model.attributes:
-        ctx.report.add("read-only", span, f"`contact.{name}` is a FACT: it follows from others and can't be set",
-                       "change what it follows from", related=(Related(ctx.model.facts[name].name_span, "declared here"),))
+        ctx.report.add(
+            "read-only",
+            span,
+            f"`contact.{name}` is a FACT: it follows from others and can't be set",
+            "change what it follows from",
+            related=(Related(ctx.model.facts[name].name_span, "declared here"),),
+        )
     elif writing and name in READ_ONLY:
         ctx.report.add("read-only", span, f"`contact.{name}` {READ_ONLY[name]} and can't be set")
     given_type = value(ctx, given, scope)
     fits(ctx, given, given_type, type_, f"`{name}`", ctx.choices.get(name))
 
 
-def fits(ctx: Context, given: n.Node, given_type: str | None, wanted: str | None, whose: str, allowed: tuple[Any, ...] | None) -> None:
+def fits(
+    ctx: Context, given: n.Node, given_type: str | None, wanted: str | None, whose: str, allowed: tuple[Any, ...] | None
+) -> None:
     """A value that is put into something of a type, with the values it may take."""
     if wanted is None:
         return
     if given_type is not None and given_type != wanted and not _widens(given_type, wanted):
         better = values._rewritten(given, wanted)
-        ctx.report.add("type-mismatch", given.span, f"{whose} is {SHOWN.get(wanted, wanted)}, and {describe(given)} is {SHOWN.get(given_type, given_type)}",
-                       f"write {better}" if better else "", suggestion=better)
+        ctx.report.add(
+            "type-mismatch",
+            given.span,
+            f"{whose} is {SHOWN.get(wanted, wanted)}, and {describe(given)} is {SHOWN.get(given_type, given_type)}",
+            f"write {better}" if better else "",
+            suggestion=better,
+        )
     elif allowed is not None and isinstance(given, n.Literal):
         values.one_of(ctx, allowed, given, whose)
 
 
 def _widens(given: str, wanted: str) -> bool:
     """A date is a moment, too; a birthday may be given with its year, or as text without one (`"--05-10"`)."""
-    return (given, wanted) in {("date", "datetime"), ("date", "birthday"), ("text", "birthday"), ("datetime", "date"), ("birthday", "date")}
+    return (given, wanted) in {
+        ("date", "datetime"),
+        ("date", "birthday"),
+        ("text", "birthday"),
+        ("datetime", "date"),
+        ("birthday", "date"),
+    }
 
 
 def _emitted_field(ctx: Context, node: n.Action, record: Action, key: str, given: n.Node, span: Span, scope: Scope) -> None:
@@ -221,6 +283,7 @@ def field(ctx: Context, event: str, key: str, given: n.Node, given_type: str | N
 
 
 # ── one argument against its parameter ──
+
 
 def argument(ctx: Context, parameter: Parameter, given: n.Node, scope: Scope, record: Action) -> None:
     """The value of a parameter or of the primary."""
@@ -243,7 +306,13 @@ def _value_argument(ctx: Context, parameter: Parameter, given: n.Node, scope: Sc
 
 
 def _choice(ctx: Context, parameter: Parameter, given: n.Node, scope: Scope) -> None:
-    said = given.name if isinstance(given, n.Name) else given.value if isinstance(given, n.Literal) and given.type == "text" else None
+    said = (
+        given.name
+        if isinstance(given, n.Name)
+        else given.value
+        if isinstance(given, n.Literal) and given.type == "text"
+        else None
+    )
     if said in parameter.choices:
         return
     if isinstance(given, n.Name) and (given.name in ctx.model.constants or "." in given.name):
@@ -254,16 +323,32 @@ def _choice(ctx: Context, parameter: Parameter, given: n.Node, scope: Scope) -> 
         return
     near = ctx.report.speller.nearest(str(said), parameter.choices)
     suggestion = near and (f'"{near}"' if isinstance(given, n.Literal) else near)
-    ctx.report.add("unknown-choice", given.span, f"{describe(given)} is not among the values of `{parameter.name}`",
-                   f"did you mean {suggestion}?" if suggestion else f"its values are {', '.join(parameter.choices)}", suggestion=suggestion)
+    ctx.report.add(
+        "unknown-choice",
+        given.span,
+        f"{describe(given)} is not among the values of `{parameter.name}`",
+        f"did you mean {suggestion}?" if suggestion else f"its values are {', '.join(parameter.choices)}",
+        suggestion=suggestion,
+    )
 
 
 def _text_argument(ctx: Context, parameter: Parameter, given: n.Node, scope: Scope) -> None:
     kind = parameter.kind
-    if kind == "template" and isinstance(given, n.Name) and "." not in given.name and given.name not in ctx.model.constants \
-            and given.name not in scope.bindings and given.name not in MOMENTS:
-        ctx.report.add("type-mismatch", given.span, f"a template's name stands in quotes, and `{given.name}` does not", f'write "{given.name}"',
-                       suggestion=f'"{given.name}"')
+    if (
+        kind == "template"
+        and isinstance(given, n.Name)
+        and "." not in given.name
+        and given.name not in ctx.model.constants
+        and given.name not in scope.bindings
+        and given.name not in MOMENTS
+    ):
+        ctx.report.add(
+            "type-mismatch",
+            given.span,
+            f"a template's name stands in quotes, and `{given.name}` does not",
+            f'write "{given.name}"',
+            suggestion=f'"{given.name}"',
+        )
         ctx.sent.setdefault(("", given.name), []).append(given.span)
         return
     type_ = value(ctx, given, scope)
@@ -280,15 +365,30 @@ def _bare(ctx: Context, kind: str, given: n.Node, scope: Scope, record: Action) 
     """A name that stands for itself: `segment.add vip`."""
     if kind in ("tag", "name"):
         if not isinstance(given, n.Name) and value(ctx, given, scope) not in (None, "text", "number"):
-            ctx.report.add("type-mismatch", given.span, f"`{record.name}` needs a name here", f"for example: {record.example}" if record.example else "")
+            ctx.report.add(
+                "type-mismatch",
+                given.span,
+                f"`{record.name}` needs a name here",
+                f"for example: {record.example}" if record.example else "",
+            )
         elif isinstance(given, n.Name) and given.name.startswith(("contact.", "event.")):
             value(ctx, given, scope)
         return
     if not isinstance(given, n.Name):
-        literal = given.value if isinstance(given, n.Literal) and given.type == "text" and given.value.replace(".", "_").isidentifier() else None
-        ctx.report.add("type-mismatch", given.span, f"the name of {_article(kind)} is written without quotes" if literal else
-                       f"`{record.name}` needs the name of {_article(kind)}, and {describe(given)} is none",
-                       f"write {literal}" if literal else f"for example: {record.example}" if record.example else "", suggestion=literal)
+        literal = (
+            given.value
+            if isinstance(given, n.Literal) and given.type == "text" and given.value.replace(".", "_").isidentifier()
+            else None
+        )
+        ctx.report.add(
+            "type-mismatch",
+            given.span,
+            f"the name of {_article(kind)} is written without quotes"
+            if literal
+            else f"`{record.name}` needs the name of {_article(kind)}, and {describe(given)} is none",
+            f"write {literal}" if literal else f"for example: {record.example}" if record.example else "",
+            suggestion=literal,
+        )
         return
     if kind == "segment":
         _written_segment(ctx, given, record)
@@ -315,12 +415,16 @@ def _written_segment(ctx: Context, given: n.Name, record: Action) -> None:
         return
     ctx.used.add(("segment", name))
     if declaration.condition is not None:
-        ctx.report.add("read-only", given.span, f"`{name}` follows from its condition, so `{record.name}` can't change it",
-                       "use a segment without a condition, or change what the condition asks", related=(Related(declaration.name_span, "declared here"),))
+        ctx.report.add(
+            "read-only",
+            given.span,
+            f"`{name}` follows from its condition, so `{record.name}` can't change it",
+            "use a segment without a condition, or change what the condition asks",
+            related=(Related(declaration.name_span, "declared here"),),
+        )
 
 
 # ── what an action changes, for the search for endless rules ──
-
 
 
 def _effects(ctx: Context, node: n.Action, record: Action) -> None:
@@ -336,17 +440,24 @@ def _effects(ctx: Context, node: n.Action, record: Action) -> None:
 
 def _changes(ctx: Context, node: n.Action, record: Action) -> list[tuple[str, str, Any]]:
     """(kind, name, value) of what an action writes: as its own pure function says, else as its record does."""
-    primary = node.primary.name if isinstance(node.primary, n.Name) and record.primary and record.primary.kind in _BARE else \
-        values.fixed(ctx, node.primary)
-    params = {key: given.name if isinstance(given, n.Name) and _is_name(record, key) else values.fixed(ctx, given) for key, given in node.arguments}
+    primary = (
+        node.primary.name
+        if isinstance(node.primary, n.Name) and record.primary and record.primary.kind in _BARE
+        else values.fixed(ctx, node.primary)
+    )
+    params = {
+        key: given.name if isinstance(given, n.Name) and _is_name(record, key) else values.fixed(ctx, given)
+        for key, given in node.arguments
+    }
     if record.changes is not None and (primary is not None or node.primary is None):
         try:
             changes = record.changes(primary, params)
             return [found for change in changes for found in _change(change)]
         except Exception:  # a plugin's function met a value it does not know: its record says enough
             pass
-    return [_written(pattern, node) for pattern in record.writes if "{key}" not in pattern] + \
-        [("attribute", key, None) for pattern in record.writes if "{key}" in pattern for key, _ in node.arguments]
+    return [_written(pattern, node) for pattern in record.writes if "{key}" not in pattern] + [
+        ("attribute", key, None) for pattern in record.writes if "{key}" in pattern for key, _ in node.arguments
+    ]
 
 
 def _is_name(record: Action, key: str) -> bool:

@@ -30,9 +30,12 @@ class _Edge(NamedTuple):
 
 # ── definitions ──
 
+
 def definitions(ctx: Context) -> None:
     """Segments and derived facts that follow from themselves."""
-    graph: dict[Key, list[Key]] = {key: [other for other in sorted(reads) if other in ctx.depends] for key, reads in ctx.depends.items()}
+    graph: dict[Key, list[Key]] = {
+        key: [other for other in sorted(reads) if other in ctx.depends] for key, reads in ctx.depends.items()
+    }
     for group in components(graph):
         first = min(group, key=lambda key: _declared(ctx, key))
         cycle = _cycle(graph, first, set(group))
@@ -40,8 +43,13 @@ def definitions(ctx: Context) -> None:
             continue
         shown = " → ".join(_shown(key) for key in [*cycle, first])
         related = [Related(_declared(ctx, key), "declared here") for key in cycle[1:]]
-        ctx.report.add("circular-definition", _declared(ctx, first), f"{_shown(first)} follows from itself: {shown}",
-                       "let one of them follow from something else", related=related)
+        ctx.report.add(
+            "circular-definition",
+            _declared(ctx, first),
+            f"{_shown(first)} follows from itself: {shown}",
+            "let one of them follow from something else",
+            related=related,
+        )
 
 
 def _declared(ctx: Context, key: Key) -> Span:
@@ -56,6 +64,7 @@ def _shown(key: Key) -> str:
 
 
 # ── rules ──
+
 
 def rules(ctx: Context) -> None:
     """Reports each group of rules and campaigns that can set each other off without end, once, with its circle."""
@@ -99,8 +108,12 @@ def _edges(ctx: Context) -> list[_Edge]:
 
 
 def _bounded(ruleset: n.Rule | n.Campaign) -> bool:
-    return any(isinstance(clause, n.AtMost) or isinstance(clause, n.Reentry) and (clause.kind in ("never", "after") or clause.times is not None)
-               for clause in ruleset.clauses)
+    return any(
+        isinstance(clause, n.AtMost)
+        or isinstance(clause, n.Reentry)
+        and (clause.kind in ("never", "after") or clause.times is not None)
+        for clause in ruleset.clauses
+    )
 
 
 def _watched(trigger: n.Node) -> Key | None:
@@ -121,7 +134,7 @@ def _changed(effect: Effect) -> Key:
 def _recurring(ctx: Context, edges: list[_Edge]) -> list[_Edge]:
     """The edges without the triggers that can only turn true once by what these edges do."""
     derives: dict[Key, list[Key]] = {}
-    moves: dict[Key, dict[tuple, Effect]] = {}   # a fact → the different things that happen to it
+    moves: dict[Key, dict[tuple, Effect]] = {}  # a fact → the different things that happen to it
     for edge in edges:
         if edge.effect is not None:
             moves.setdefault(edge.end, {}).setdefault((edge.effect.kind, repr(edge.effect.value)), edge.effect)
@@ -131,8 +144,13 @@ def _recurring(ctx: Context, edges: list[_Edge]) -> list[_Edge]:
     return [edge for edge in edges if edge.trigger is None or _again(ctx, edge, known, derives, moves)]
 
 
-def _again(ctx: Context, edge: _Edge, known: dict[Key, list[Effect]], derives: Mapping[Key, list[Key]],
-           moves: Mapping[Key, Mapping[tuple, Effect]]) -> bool:
+def _again(
+    ctx: Context,
+    edge: _Edge,
+    known: dict[Key, list[Effect]],
+    derives: Mapping[Key, list[Key]],
+    moves: Mapping[Key, Mapping[tuple, Effect]],
+) -> bool:
     """Whether a trigger can turn true again and again."""
     trigger = edge.trigger
     if not isinstance(trigger, (n.Becomes, n.Changes, n.MembershipChange)):
@@ -167,9 +185,13 @@ def _way(ctx: Context, effect: Effect, trigger: n.Node, watched: Key) -> Any:
         return effect.value
     if isinstance(trigger, n.Becomes) and _changed(effect) == watched:
         wanted = values.fixed(ctx, trigger.value)
-        given = float(effect.value) if isinstance(effect.value, (int, float)) and not isinstance(effect.value, bool) else effect.value
+        given = (
+            float(effect.value) if isinstance(effect.value, (int, float)) and not isinstance(effect.value, bool) else effect.value
+        )
         if type(wanted) is type(given):
-            return {"=": given == wanted, "!=": given != wanted}.get(trigger.op, given >= wanted if trigger.op[0] == ">" else given <= wanted)
+            return {"=": given == wanted, "!=": given != wanted}.get(
+                trigger.op, given >= wanted if trigger.op[0] == ">" else given <= wanted
+            )
     return ("set", str(effect.value))
 
 
@@ -189,13 +211,22 @@ def _report(ctx: Context, group: Iterable[Key], edges: list[_Edge], graph: Mappi
         return
     shown = " → ".join(key[1] for key in cycle if key[0] == "rule")
     maybe = any(effect.guarded or effect.delayed for effect in effects) or any(_filtered(edge) for edge in taken)
-    what = f"`{names[0][1]}` sets itself off" if len([key for key in cycle if key[0] == "rule"]) == 1 else "these set each other off"
-    ctx.report.add("endless-rules", effects[0].span, f"{what} without end: {shown} → {names[0][1]}",
-                   "bound one of them (AT MOST 1 TIME PER day, REENTRY NEVER), or break the circle", "warning" if maybe else "error",
-                   related=[Related(effect.span, "leads on from here") for effect in effects[1:]])
+    what = (
+        f"`{names[0][1]}` sets itself off" if len([key for key in cycle if key[0] == "rule"]) == 1 else "these set each other off"
+    )
+    ctx.report.add(
+        "endless-rules",
+        effects[0].span,
+        f"{what} without end: {shown} → {names[0][1]}",
+        "bound one of them (AT MOST 1 TIME PER day, REENTRY NEVER), or break the circle",
+        "warning" if maybe else "error",
+        related=[Related(effect.span, "leads on from here") for effect in effects[1:]],
+    )
 
 
-def _whole_cycle(ctx: Context, graph: Mapping[Key, list[Key]], names: list[Key], members: set[Key], edges: list[_Edge]) -> list[Key] | None:
+def _whole_cycle(
+    ctx: Context, graph: Mapping[Key, list[Key]], names: list[Key], members: set[Key], edges: list[_Edge]
+) -> list[Key] | None:
     """The shortest circle through the first ruleset that keeps itself going: alone, or by way of another one that undoes what it does."""
     first = _cycle(graph, names[0], members)
     if first is None or _sustained(ctx, first, edges):
@@ -234,10 +265,15 @@ def _paced(ctx: Context, cycle: list[Key], effects: list[Effect]) -> bool:
     if not any(effect.delayed for effect in effects):
         return False
     campaigns = [ctx.campaigns[name] for kind, name in cycle if kind == "rule" and name in ctx.campaigns]
-    return any(isinstance(clause, n.Reentry) and clause.kind in ("always", "rematch") for campaign in campaigns for clause in campaign.clauses)
+    return any(
+        isinstance(clause, n.Reentry) and clause.kind in ("always", "rematch")
+        for campaign in campaigns
+        for clause in campaign.clauses
+    )
 
 
 # ── graphs ──
+
 
 def components(graph: Mapping[Key, list[Key]]) -> list[list[Key]]:
     """Groups of nodes that all lead to each other (Tarjan), those with a circle only; iterative, in a fixed order."""

@@ -18,8 +18,13 @@ from rules_engine.model.project import Project, check_settings
 from rules_engine.syntax import nodes as n
 
 _KINDS: dict[type, str] = {
-    n.Const: "the constant", n.AttributeDeclaration: "the attribute", n.EventDeclaration: "the event", n.FactDeclaration: "the FACT",
-    n.SegmentDeclaration: "the segment", n.Rule: "the rule", n.Campaign: "the campaign",
+    n.Const: "the constant",
+    n.AttributeDeclaration: "the attribute",
+    n.EventDeclaration: "the event",
+    n.FactDeclaration: "the FACT",
+    n.SegmentDeclaration: "the segment",
+    n.Rule: "the rule",
+    n.Campaign: "the campaign",
 }
 
 
@@ -66,7 +71,14 @@ def _items(model: Model) -> Iterable[n.Declaration]:
     """All declarations, those before the rules first; the second of two of one name is checked as well."""
     attributes = [info.declaration for info in model.attributes.values() if info.declaration is not None]
     events = [info.declaration for info in model.events.values() if info.declaration is not None]
-    yield from (*model.constants.values(), *attributes, *events, *model.facts.values(), *model.segments.values(), *model.workspaces)
+    yield from (
+        *model.constants.values(),
+        *attributes,
+        *events,
+        *model.facts.values(),
+        *model.segments.values(),
+        *model.workspaces,
+    )
     yield from model.rulesets
     yield from (later for later, _ in model.twice)
 
@@ -87,11 +99,16 @@ def _guard(ctx: Context, span: Span, work: Callable[[], object]) -> None:
         work()
     except RecursionError:
         ctx.reads, ctx.ruleset, ctx.negations = None, None, 0
-        ctx.report.add("nested-too-deep", Span(span.path, span.start, min(span.end, span.start + 1)), "something in here is nested too deeply to be checked",
-                       "break it into several FACTs or SEGMENTs")
+        ctx.report.add(
+            "nested-too-deep",
+            Span(span.path, span.start, min(span.end, span.start + 1)),
+            "something in here is nested too deeply to be checked",
+            "break it into several FACTs or SEGMENTs",
+        )
 
 
 # ── at the end, when all uses are known ──
+
 
 def _finish(ctx: Context) -> list[Diagnostic]:
     for finish in ctx.before_names:
@@ -112,8 +129,15 @@ def _read_segments(ctx: Context) -> None:
         if name in ctx.added or ("", name) in ctx.sent:
             continue
         for span in spans:
-            ctx.report.unknown("unknown-segment", name, span, ("segment", name), f"there is no segment `{name}`, and nothing adds to it",
-                               f"declare it: SEGMENT {name} IS …", ctx.segment_tiers)
+            ctx.report.unknown(
+                "unknown-segment",
+                name,
+                span,
+                ("segment", name),
+                f"there is no segment `{name}`, and nothing adds to it",
+                f"declare it: SEGMENT {name} IS …",
+                ctx.segment_tiers,
+            )
 
 
 def _added_segments(ctx: Context) -> None:
@@ -124,13 +148,22 @@ def _added_segments(ctx: Context) -> None:
         if near is not None and near in ctx.model.segments:
             ctx.misspelt.add(name)
             _misspelt_segment(ctx, name, spans, near)
-        elif near is not None and (_mentions(ctx, name), ctx.report.speller.likeliness(name)) < (_mentions(ctx, near), ctx.report.speller.likeliness(near)):
+        elif near is not None and (_mentions(ctx, name), ctx.report.speller.likeliness(name)) < (
+            _mentions(ctx, near),
+            ctx.report.speller.likeliness(near),
+        ):
             ctx.misspelt.add(name)
-            ctx.report.add("unknown-segment", spans[0], f"there is no segment `{name}`", f"did you mean `{near}`?", suggestion=near)
+            ctx.report.add(
+                "unknown-segment", spans[0], f"there is no segment `{name}`", f"did you mean `{near}`?", suggestion=near
+            )
         else:
             first = min((*spans, *ctx.read_segments.get(name, ())))
-            ctx.report.warn("undeclared-segment", first if first in spans else min(spans), f"the segment `{name}` is declared nowhere; this action makes it",
-                            f"say that you mean it: SEGMENT {name}")
+            ctx.report.warn(
+                "undeclared-segment",
+                first if first in spans else min(spans),
+                f"the segment `{name}` is declared nowhere; this action makes it",
+                f"say that you mean it: SEGMENT {name}",
+            )
 
 
 def _mentions(ctx: Context, name: str) -> int:
@@ -140,13 +173,32 @@ def _mentions(ctx: Context, name: str) -> int:
 
 def _misspelt_segment(ctx: Context, name: str, spans: list[Span], near: str) -> None:
     declaration = ctx.model.segments[near]
-    if ("segment", near) not in ctx.used and ctx.report.speller.likeliness(name) > ctx.report.speller.likeliness(near) or \
-            ("segment", near) not in ctx.used and len(spans) + len(ctx.read_segments.get(name, ())) > 1:
-        ctx.report.add("unknown-segment", declaration.name_span, f"`{near}` is declared here and never used, while `{name}` is used and declared nowhere",
-                       f"did you mean `{name}` here?", suggestion=name, related=[Related(span, "used here") for span in spans[:8]])
+    if (
+        ("segment", near) not in ctx.used
+        and ctx.report.speller.likeliness(name) > ctx.report.speller.likeliness(near)
+        or ("segment", near) not in ctx.used
+        and len(spans) + len(ctx.read_segments.get(name, ())) > 1
+    ):
+        ctx.report.add(
+            "unknown-segment",
+            declaration.name_span,
+            f"`{near}` is declared here and never used, while `{name}` is used and declared nowhere",
+            f"did you mean `{name}` here?",
+            suggestion=name,
+            related=[Related(span, "used here") for span in spans[:8]],
+        )
         return
-    ctx.report.add("unknown-segment", min(spans), f"there is no segment `{name}`", f"did you mean `{near}`?", suggestion=near,
-                   related=[Related(declaration.name_span, f"`{near}` is declared here"), *(Related(span, "and here") for span in sorted(spans)[1:8])])
+    ctx.report.add(
+        "unknown-segment",
+        min(spans),
+        f"there is no segment `{name}`",
+        f"did you mean `{near}`?",
+        suggestion=near,
+        related=[
+            Related(declaration.name_span, f"`{near}` is declared here"),
+            *(Related(span, "and here") for span in sorted(spans)[1:8]),
+        ],
+    )
 
 
 def _subjects(ctx: Context) -> None:
@@ -161,15 +213,27 @@ def _subjects(ctx: Context) -> None:
             continue
         said.add((event, subject))
         near = ctx.report.speller.nearest(subject, sorted(sent))
-        ctx.report.warn("never-sent", span, f'no step sends "{subject}", so `{event}` never has it as its subject',
-                        f'did you mean "{near}"?' if near else "correct the name, or add the step that sends it", suggestion=f'"{near}"' if near else None)
+        ctx.report.warn(
+            "never-sent",
+            span,
+            f'no step sends "{subject}", so `{event}` never has it as its subject',
+            f'did you mean "{near}"?' if near else "correct the name, or add the step that sends it",
+            suggestion=f'"{near}"' if near else None,
+        )
 
 
 def _vocabulary(ctx: Context) -> None:
     """Words that stand in more than one name or label of the project are no slips: they decide which of two spellings is one."""
     counts: dict[str, int] = {}
     model = ctx.model
-    tables: tuple[Iterable[str], ...] = (model.constants, model.attributes, model.events, model.facts, model.segments, model.named)
+    tables: tuple[Iterable[str], ...] = (
+        model.constants,
+        model.attributes,
+        model.events,
+        model.facts,
+        model.segments,
+        model.named,
+    )
     labels = [item.label for item in (*model.rulesets, *model.segments.values()) if item.label]
     if not ctx.report.has_unknown():
         return
@@ -178,4 +242,3 @@ def _vocabulary(ctx: Context) -> None:
         for word in set(text.lower().replace(".", " ").replace("_", " ").split()):
             counts[word] = counts.get(word, 0) + 1
     ctx.report.speller.learn(word for word, count in counts.items() if count > 1)
-

@@ -30,8 +30,8 @@ class Range:
         self.low_open = self.high_open = False
         self.allowed = allowed
         self.barred: set = set()
-        self.plain = False              # some comparison needs the value to be there
-        self.set: bool | None = None    # IS SET (True) or IS NOT SET (False)
+        self.plain = False  # some comparison needs the value to be there
+        self.set: bool | None = None  # IS SET (True) or IS NOT SET (False)
         self.first: Span | None = None  # where the name is first compared
 
     def take(self, op: str, operand: Any) -> None:
@@ -66,7 +66,9 @@ class Range:
             return False
         if self.low is not None and _same_kind(one, self.low) and (one < self.low or self.low_open and one == self.low):
             return False
-        return not (self.high is not None and _same_kind(one, self.high) and (one > self.high or self.high_open and one == self.high))
+        return not (
+            self.high is not None and _same_kind(one, self.high) and (one > self.high or self.high_open and one == self.high)
+        )
 
 
 def _same_kind(one: Any, other: Any) -> bool:
@@ -96,7 +98,9 @@ def check_and(ctx: Context, node: n.And, scope: Scope) -> None:
                 _never(ctx, test, known)
                 return
     if len(node.items) <= MAX_ITEMS:
-        _opposites(ctx, node, "never-true", "these two can't both hold", "they exclude each other: remove one, or join them with OR")
+        _opposites(
+            ctx, node, "never-true", "these two can't both hold", "they exclude each other: remove one, or join them with OR"
+        )
 
 
 def _narrow(known: Range, test: _Test) -> None:
@@ -116,7 +120,9 @@ def _never(ctx: Context, test: _Test, known: Range) -> None:
         message = f"`{name}` can't be compared where it is not set"
     else:
         message = f"`{name}` can't be all of this at once: no value is left"
-    ctx.report.add("never-true", test.span, message, "this condition can never hold: change one part, or join them with OR", related=related)
+    ctx.report.add(
+        "never-true", test.span, message, "this condition can never hold: change one part, or join them with OR", related=related
+    )
 
 
 def _allowed(ctx: Context, name: str, scope: Scope) -> frozenset | None:
@@ -175,7 +181,11 @@ def _comparison(ctx: Context, node: n.Compare, negated: bool) -> _Test | None:
         operand: Any = [values.fixed(ctx, item) for item in right.items]
         return None if None in operand else _Test(left.name, op, operand, negated, node.span)
     operand = values.fixed(ctx, right)
-    return None if operand is None or type(right) is n.Name and left.name == "now" else _Test(left.name, op, operand, negated, node.span)
+    return (
+        None
+        if operand is None or type(right) is n.Name and left.name == "now"
+        else _Test(left.name, op, operand, negated, node.span)
+    )
 
 
 def _opposites(ctx: Context, node: Any, name: str, message: str, help: str) -> None:
@@ -185,8 +195,14 @@ def _opposites(ctx: Context, node: Any, name: str, message: str, help: str) -> N
         if type(item) is n.Not:
             other = next((one for one in items if type(one) is type(item.item) and one == item.item), None)
             if other is not None:
-                ctx.report.add(name, item.span, message, help, "error" if name == "never-true" else "warning",
-                               related=(Related(other.span, "with this"),))
+                ctx.report.add(
+                    name,
+                    item.span,
+                    message,
+                    help,
+                    "error" if name == "never-true" else "warning",
+                    related=(Related(other.span, "with this"),),
+                )
                 return
 
 
@@ -194,12 +210,19 @@ def check_or(ctx: Context, node: n.Or) -> None:
     """`a OR NOT a` always holds; a part written twice is a slip."""
     if len(node.items) > MAX_ITEMS:
         return
-    _opposites(ctx, node, "always-true", "one of these two always holds", "this condition says nothing: remove it, or join them with AND")
+    _opposites(
+        ctx, node, "always-true", "one of these two always holds", "this condition says nothing: remove it, or join them with AND"
+    )
     for position, item in enumerate(node.items):
         other = next((one for one in node.items[:position] if type(one) is type(item) and one == item), None)
         if other is not None:
-            ctx.report.warn("repeated-condition", item.span, "this part is written twice in one OR", "remove it, or correct one of the two",
-                            related=(Related(other.span, "first here"),))
+            ctx.report.warn(
+                "repeated-condition",
+                item.span,
+                "this part is written twice in one OR",
+                "remove it, or correct one of the two",
+                related=(Related(other.span, "first here"),),
+            )
 
 
 def check_whole(ctx: Context, node: n.Node, scope: Scope) -> None:
@@ -236,8 +259,14 @@ def _verdict(ctx: Context, node: n.Compare) -> bool | None:
     first, second = values.fixed(ctx, left), values.fixed(ctx, right)
     if first is None or second is None or type(first) is not type(second):
         return None
-    return {"=": first == second, "!=": first != second, "<": first < second, "<=": first <= second, ">": first > second,
-            ">=": first >= second}[op]
+    return {
+        "=": first == second,
+        "!=": first != second,
+        "<": first < second,
+        "<=": first <= second,
+        ">": first > second,
+        ">=": first >= second,
+    }[op]
 
 
 def _count_verdict(op: str, number: Any) -> bool | None:
@@ -252,6 +281,7 @@ def _count_verdict(op: str, number: Any) -> bool | None:
 
 
 # ── branches of one IF ──
+
 
 def shadowed(ctx: Context, earlier: n.Node, later: n.Node) -> bool:
     """Whether an IF that comes to its second condition has already taken the first: they are the same, or the second says more."""
@@ -276,6 +306,7 @@ def _implies(narrow: _Test, wide: _Test) -> bool:
 
 # ── a condition as a whole, where one stands ──
 
+
 def site(ctx: Context, node: n.Node, scope: Scope, wary: bool = True) -> set[str]:
     """Checks the condition of an IF, a WHERE, a segment …; returns the attributes that it makes sure are there. Not `wary`: what becomes of
     missing values needs no warning (a contract judges what is there, an expectation is seen to hold or not)."""
@@ -292,11 +323,20 @@ def site(ctx: Context, node: n.Node, scope: Scope, wary: bool = True) -> set[str
 
 def _unguarded(ctx: Context, name: str, span: Span, negated: bool) -> None:
     from rules_engine.model.names import may_be_missing
+
     if ctx.model.attribute_type(name) is None or not may_be_missing(ctx, name):
         return
     if negated:
-        ctx.report.warn("unguarded-attribute", span, f"a contact without `contact.{name}` passes this NOT, since a comparison with what is missing is false",
-                        f"add AND contact.{name} IS SET, or give the attribute a DEFAULT")
+        ctx.report.warn(
+            "unguarded-attribute",
+            span,
+            f"a contact without `contact.{name}` passes this NOT, since a comparison with what is missing is false",
+            f"add AND contact.{name} IS SET, or give the attribute a DEFAULT",
+        )
     else:
-        ctx.report.warn("unguarded-attribute", span, f"a contact without `contact.{name}` never passes this, since a comparison with what is missing is false",
-                        f"add OR contact.{name} IS NOT SET, give it a DEFAULT, or say that you mean it: AND contact.{name} IS SET")
+        ctx.report.warn(
+            "unguarded-attribute",
+            span,
+            f"a contact without `contact.{name}` never passes this, since a comparison with what is missing is false",
+            f"add OR contact.{name} IS NOT SET, give it a DEFAULT, or say that you mean it: AND contact.{name} IS SET",
+        )

@@ -46,31 +46,33 @@ class Context:
         self.risky: list[tuple[str, Span, bool]] = []
         self.guards: set[str] = set()
         self.negations = 0
-        self.added: dict[str, list[Span]] = {}       # segments without a declaration that actions add to
+        self.added: dict[str, list[Span]] = {}  # segments without a declaration that actions add to
         self.read_segments: dict[str, list[Span]] = {}  # segments without a declaration that something reads
         self.point_groups: set[str] = set()
         self.sent: dict[tuple[str, str], list[Span]] = {}  # (action, literal primary); action "" for an unknown one
-        self.open_sends: set[str] = set()            # actions whose primary is sometimes computed; "" for an unknown one
-        self.expected: dict[tuple[str, str], list[tuple[str, n.Action]]] = {}  # (action, primary) → (kind, action) of expectations
+        self.open_sends: set[str] = set()  # actions whose primary is sometimes computed; "" for an unknown one
+        self.expected: dict[
+            tuple[str, str], list[tuple[str, n.Action]]
+        ] = {}  # (action, primary) → (kind, action) of expectations
         self.expected_segments: dict[str, int] = {}  # segments without a declaration that a TEST expects to be added to
-        self.misspelt: set[str] = set()              # what steps name and a message already calls misspelt
+        self.misspelt: set[str] = set()  # what steps name and a message already calls misspelt
         self.subjects: list[tuple[str, str, Span]] = []  # (event, subject, place) that name a template
         self.effects: dict[str, list[Effect]] = {}
         self.ruleset: n.Rule | n.Campaign | None = None
-        self.guarded = 0                             # IF branches around the step at hand
-        self.delayed = False                         # whether time has passed since the ruleset began
+        self.guarded = 0  # IF branches around the step at hand
+        self.delayed = False  # whether time has passed since the ruleset began
         self.templates: dict[str, Any] = {}
         self.patterns: set[str] = set()
-        self.alias_slots: dict[str, Slot] = {}       # names bound by AS in the ruleset at hand
-        self.labels: dict[str, Span] = {}            # of the steps of the ruleset at hand
+        self.alias_slots: dict[str, Slot] = {}  # names bound by AS in the ruleset at hand
+        self.labels: dict[str, Span] = {}  # of the steps of the ruleset at hand
         self.splits: dict[str, Span] = {}
         self.near_keys: list[tuple[str, str, str]] = []  # (event, its field, the key that was probably meant)
         self.depends: dict[tuple[str, str], set[tuple[str, str]]] = {}  # what derived facts and segments read
-        self.before_names: list[Any] = []            # work that may still find unknown names, done before they are reported
-        self.item: n.Declaration | None = None       # the declaration at hand
+        self.before_names: list[Any] = []  # work that may still find unknown names, done before they are reported
+        self.item: n.Declaration | None = None  # the declaration at hand
         self.said: set[tuple[str, Span]] = set()
-        self.circular: set[str] | None = None        # constants that lead back to themselves, once they are known
-        self.misnamed: set[str] = set()              # attributes whose declaration already has a message about its name
+        self.circular: set[str] | None = None  # constants that lead back to themselves, once they are known
+        self.misnamed: set[str] = set()  # attributes whose declaration already has a message about its name
 
     def once(self, name: str) -> bool:
         """Whether this was said of the declaration at hand before: one cause there, however many lines it has."""
@@ -84,8 +86,13 @@ class Context:
 
     def event_tiers(self) -> Tiers:
         events = [self._event_candidate(name) for name in self.model.events]
-        other = [Candidate(name, f"contact ENTERS {name}", self._segment_slot(name), "is a segment, not an event") for name in self.segments()]
-        other += [Candidate(name, name, None, "is an action, not an event") for name in self.actions if name not in self.model.events]
+        other = [
+            Candidate(name, f"contact ENTERS {name}", self._segment_slot(name), "is a segment, not an event")
+            for name in self.segments()
+        ]
+        other += [
+            Candidate(name, name, None, "is an action, not an event") for name in self.actions if name not in self.model.events
+        ]
         return events, other
 
     def _event_candidate(self, name: str) -> Candidate:
@@ -144,8 +151,16 @@ class Context:
                 found.setdefault(name, Candidate(prefix + name, prefix + name, self._field_slot(event, name)))
         for name in EVENT_FIELDS:
             found.setdefault(name, Candidate(prefix + name, prefix + name))
-        attributes = [Candidate("event." + name if prefix else name, "contact." + name, None, f"is no field; contact.{name} is an attribute")
-                      for name in (*self.model.attributes, *self.model.facts)] if prefix else []
+        attributes = (
+            [
+                Candidate(
+                    "event." + name if prefix else name, "contact." + name, None, f"is no field; contact.{name} is an attribute"
+                )
+                for name in (*self.model.attributes, *self.model.facts)
+            ]
+            if prefix
+            else []
+        )
         return list(found.values()), attributes
 
     def _field_slot(self, event: str, name: str) -> Slot | None:
@@ -169,13 +184,21 @@ class Context:
         return own + dotted, self._other_values(scope)
 
     def _other_values(self, scope: Scope) -> list[Candidate]:
-        other = [Candidate(name, f"contact IN {name}", self._segment_slot(name), "is a segment, not a value") for name in self.segments()]
+        other = [
+            Candidate(name, f"contact IN {name}", self._segment_slot(name), "is a segment, not a value")
+            for name in self.segments()
+        ]
         other += [Candidate("true", "yes", None, "is written yes"), Candidate("false", "no", None, "is written no")]
-        other += [Candidate(name, "contact." + name, None, f"is an attribute: contact.{name}")
-                  for name in (*self.model.attributes, *self.model.facts)]
+        other += [
+            Candidate(name, "contact." + name, None, f"is an attribute: contact.{name}")
+            for name in (*self.model.attributes, *self.model.facts)
+        ]
         for event in scope.events:
             info = self.model.events.get(event)
-            other += [Candidate(name, "event." + name, None, f"is a field of the event: event.{name}") for name in (info.fields if info else ())]
+            other += [
+                Candidate(name, "event." + name, None, f"is a field of the event: event.{name}")
+                for name in (info.fields if info else ())
+            ]
         other += [Candidate(name, f"DID {name}", None, "is an event, not a value") for name in self.model.events]
         return other
 
@@ -200,5 +223,3 @@ def _field_choices(model: Model) -> dict[tuple[str, str], tuple[Any, ...]]:
 def literals(values: n.Node) -> tuple[Any, ...]:
     """The values of a list as far as they are written out."""
     return tuple(item.value for item in values.items if isinstance(item, n.Literal)) if isinstance(values, n.List) else ()
-
-

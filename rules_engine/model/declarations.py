@@ -27,26 +27,42 @@ def check(ctx: Context, item: n.Declaration) -> None:
 
 # ── constants, attributes, events ──
 
+
 def _const(ctx: Context, item: n.Const) -> None:
     names.declared(ctx, item.name, item.name_span, "a constant")
     names.reserved(ctx, item.name, item.name_span, "a constant")
     if item.name in _circular(ctx):
-        ctx.report.add("circular-definition", item.name_span, f"the constant `{item.name}` is defined by itself", "give it a value")
+        ctx.report.add(
+            "circular-definition", item.name_span, f"the constant `{item.name}` is defined by itself", "give it a value"
+        )
         return
     type_ = values.value(ctx, item.value, _CONST)
     if isinstance(item.value, n.Name) and item.value.name.startswith(("contact.", "event.")):
-        ctx.report.add("type-mismatch", item.value.span, "a constant has one value for everyone", f"for a value of the contact write FACT contact.{item.name}")
+        ctx.report.add(
+            "type-mismatch",
+            item.value.span,
+            "a constant has one value for everyone",
+            f"for a value of the contact write FACT contact.{item.name}",
+        )
     elif isinstance(item.value, (n.Did, n.Aggregate)) or type_ == "boolean" and not isinstance(item.value, (n.Literal, n.Name)):
-        ctx.report.add("type-mismatch", item.value.span, "a constant has one value for everyone",
-                       f"write SEGMENT {item.name} IS …, or FACT contact.{item.name}: {type_ or 'number'} IS …")
+        ctx.report.add(
+            "type-mismatch",
+            item.value.span,
+            "a constant has one value for everyone",
+            f"write SEGMENT {item.name} IS …, or FACT contact.{item.name}: {type_ or 'number'} IS …",
+        )
 
 
 def _circular(ctx: Context) -> set[str]:
     """The constants whose values lead back to themselves, found once."""
     if ctx.circular is None:
         constants = ctx.model.constants
-        graph = {("constant", name): [("constant", node.name) for node in n.walk(item.value) if type(node) is n.Name and node.name in constants]
-                 for name, item in constants.items()}
+        graph = {
+            ("constant", name): [
+                ("constant", node.name) for node in n.walk(item.value) if type(node) is n.Name and node.name in constants
+            ]
+            for name, item in constants.items()
+        }
         ctx.circular = {name for group in chains.components(graph) for _, name in group}
     return ctx.circular
 
@@ -65,8 +81,12 @@ def _attribute(ctx: Context, item: n.AttributeDeclaration) -> None:
     type_ = names.value_type(item.type)
     builtin = ATTRIBUTES.get(name)
     if builtin is not None and type_ is not None and type_ != builtin:
-        ctx.report.add("reserved-name", item.name_span, f"every contact has `{name}`, and it is {values.SHOWN[builtin]}",
-                       f"declare it as {builtin}, or choose another name")
+        ctx.report.add(
+            "reserved-name",
+            item.name_span,
+            f"every contact has `{name}`, and it is {values.SHOWN[builtin]}",
+            f"declare it as {builtin}, or choose another name",
+        )
     _one_of(ctx, item.one_of, type_)
     if item.default is not None:
         allowed = ctx.choices.get(name)
@@ -83,11 +103,22 @@ def _contact_name(ctx: Context, item: Any, name: str, what: str) -> None:
         if near:
             ctx.misnamed.add(rest)
             better = f"contact.{rest}"
-            ctx.report.add("unknown-attribute", item.name_span, f"`{item.name}` is no attribute of contacts", f"did you mean `{better}`?", suggestion=better)
+            ctx.report.add(
+                "unknown-attribute",
+                item.name_span,
+                f"`{item.name}` is no attribute of contacts",
+                f"did you mean `{better}`?",
+                suggestion=better,
+            )
             return
     names.declared(ctx, name, item.name_span, what, dotted=True)
     if head in ("event", "contact"):
-        ctx.report.add("reserved-name", item.name_span, f"{what} can't be called `{name}`: `{head}.` has a meaning of its own", "choose another name")
+        ctx.report.add(
+            "reserved-name",
+            item.name_span,
+            f"{what} can't be called `{name}`: `{head}.` has a meaning of its own",
+            "choose another name",
+        )
 
 
 def _one_of(ctx: Context, given: n.List | None, type_: str | None) -> None:
@@ -105,8 +136,13 @@ def _one_of(ctx: Context, given: n.List | None, type_: str | None) -> None:
         fits(ctx, item, values.value(ctx, item, _CONST), type_, "each value", None)
         first = seen.setdefault(item.value, item.span)
         if first is not item.span:
-            ctx.report.add("declared-twice", item.span, f"{values.shown_literal(item)} stands here twice", "remove one of them",
-                           related=(Related(first, "first here"),))
+            ctx.report.add(
+                "declared-twice",
+                item.span,
+                f"{values.shown_literal(item)} stands here twice",
+                "remove one of them",
+                related=(Related(first, "first here"),),
+            )
 
 
 def _event(ctx: Context, item: n.EventDeclaration) -> None:
@@ -116,7 +152,12 @@ def _event(ctx: Context, item: n.EventDeclaration) -> None:
         span = Span(field.span.path, field.span.start, field.span.start + len(field.name))
         names.declared(ctx, field.name, span, "a field", dotted=True)
         if field.name in EVENT_FIELDS and field.type != EVENT_FIELDS[field.name]:
-            ctx.report.add("reserved-name", span, f"every event has `{field.name}`, and it is {values.SHOWN[EVENT_FIELDS[field.name]]}", "choose another name")
+            ctx.report.add(
+                "reserved-name",
+                span,
+                f"every event has `{field.name}`, and it is {values.SHOWN[EVENT_FIELDS[field.name]]}",
+                "choose another name",
+            )
         first = seen.setdefault(field.name, span)
         if first is not span:
             names.twice(ctx, "the field", field.name, span, first)
@@ -128,6 +169,7 @@ def _event(ctx: Context, item: n.EventDeclaration) -> None:
 
 # ── what follows from others ──
 
+
 def _fact(ctx: Context, item: n.FactDeclaration) -> None:
     name = attribute_name(item.name)
     _contact_name(ctx, item, name, "a FACT")
@@ -135,8 +177,13 @@ def _fact(ctx: Context, item: n.FactDeclaration) -> None:
     known = ctx.model.attributes.get(name)
     if known is not None:
         first = known.declaration.name_span if known.declaration is not None else None
-        ctx.report.add("declared-twice", item.name_span, f"`{name}` is an attribute of contacts already", "choose another name for the FACT",
-                       related=(Related(first, "first declared here"),) if first else ())
+        ctx.report.add(
+            "declared-twice",
+            item.name_span,
+            f"`{name}` is an attribute of contacts already",
+            "choose another name for the FACT",
+            related=(Related(first, "first declared here"),) if first else (),
+        )
     wanted = names.value_type(item.type)
     ctx.reads = set()
     if wanted == "boolean":
@@ -159,6 +206,7 @@ def _segment(ctx: Context, item: n.SegmentDeclaration) -> None:
 
 # ── rules, campaigns, workspace ──
 
+
 def _workspace(ctx: Context, item: n.Workspace) -> None:
     policy.check_all(ctx, item.clauses, _WORKSPACE, "WORKSPACE")
 
@@ -174,8 +222,13 @@ def workspaces(ctx: Context) -> None:
             key = (type(clause), getattr(clause, "channel", None) or getattr(clause, "unit", None))
             other = seen.get(key)
             if other is not None and not isinstance(clause, policy.REPEATABLE):
-                ctx.report.add("duplicate-clause", policy.head(clause), "another WORKSPACE has this clause already", "keep one of them",
-                               related=(Related(policy.head(other), "first here"),))
+                ctx.report.add(
+                    "duplicate-clause",
+                    policy.head(clause),
+                    "another WORKSPACE has this clause already",
+                    "keep one of them",
+                    related=(Related(policy.head(other), "first here"),),
+                )
             own.setdefault(key, clause)
         seen.update({key: clause for key, clause in own.items() if key not in seen})
 
@@ -215,6 +268,12 @@ def _guards_of(ctx: Context, trigger: n.Node, count: int) -> None:
 
 
 _DECLARATIONS: dict[type, Any] = {
-    n.Const: _const, n.AttributeDeclaration: _attribute, n.EventDeclaration: _event, n.FactDeclaration: _fact, n.SegmentDeclaration: _segment,
-    n.Workspace: _workspace, n.Rule: _ruleset, n.Campaign: _ruleset,
+    n.Const: _const,
+    n.AttributeDeclaration: _attribute,
+    n.EventDeclaration: _event,
+    n.FactDeclaration: _fact,
+    n.SegmentDeclaration: _segment,
+    n.Workspace: _workspace,
+    n.Rule: _ruleset,
+    n.Campaign: _ruleset,
 }

@@ -20,8 +20,13 @@ def block(ctx: Context, items: tuple[n.Node, ...], scope: Scope) -> tuple[Scope,
     for item in items:
         if ended is not None and not said:
             said = True
-            ctx.report.warn("unreachable-steps", _head(item), "this is never reached: every way before it ends in STOP",
-                            "remove it, or the STOP", related=(Related(_head(ended), "everything ends here"),))
+            ctx.report.warn(
+                "unreachable-steps",
+                _head(item),
+                "this is never reached: every way before it ends in STOP",
+                "remove it, or the STOP",
+                related=(Related(_head(ended), "everything ends here"),),
+            )
         check = _STEPS.get(type(item))
         if check is None:
             continue
@@ -34,7 +39,9 @@ def block(ctx: Context, items: tuple[n.Node, ...], scope: Scope) -> tuple[Scope,
 def _head(node: n.Node) -> Span:
     """Where a step begins: the first line of a block is enough to point at."""
     span = node.span
-    inner = {n.If: lambda: node.branches[0].span.end, n.Then: lambda: span.end}.get(type(node), lambda: min(span.end, span.start + 40))()
+    inner = {n.If: lambda: node.branches[0].span.end, n.Then: lambda: span.end}.get(
+        type(node), lambda: min(span.end, span.start + 40)
+    )()
     return Span(span.path, span.start, max(inner, span.start + 1) if type(node) in (n.If, n.Then, n.Stop) else inner)
 
 
@@ -46,7 +53,13 @@ def _label(ctx: Context, node: Any) -> None:
     span = Span(node.span.path, node.span.end - len(label), node.span.end) if not isinstance(node, n.Repeat) else node.rhythm.span
     first = ctx.labels.setdefault(label, span)
     if first is not span:
-        ctx.report.add("declared-twice", span, f"the label `{label}` names two steps", "give each step its own", related=(Related(first, "first here"),))
+        ctx.report.add(
+            "declared-twice",
+            span,
+            f"the label `{label}` names two steps",
+            "give each step its own",
+            related=(Related(first, "first here"),),
+        )
 
 
 def _then(ctx: Context, node: n.Then, scope: Scope) -> tuple[Scope, bool]:
@@ -63,8 +76,13 @@ def _waits(ctx: Context, node: n.Node, word: str) -> None:
     """A RULE fires and is done."""
     if isinstance(ctx.ruleset, n.Rule) and not ctx.once("waiting-in-rule"):
         span = Span(node.span.path, node.span.start, min(node.span.end, node.span.start + len(word)))
-        ctx.report.add("waiting-in-rule", span, f"a RULE can't wait: it has no {word}", f"make `{ctx.ruleset.name}` a CAMPAIGN",
-                       related=(Related(ctx.ruleset.name_span, "a RULE begins here"),))
+        ctx.report.add(
+            "waiting-in-rule",
+            span,
+            f"a RULE can't wait: it has no {word}",
+            f"make `{ctx.ruleset.name}` a CAMPAIGN",
+            related=(Related(ctx.ruleset.name_span, "a RULE begins here"),),
+        )
     ctx.delayed = True
 
 
@@ -115,8 +133,13 @@ def _shadowed(ctx: Context, branch: n.Branch, earlier: list[n.Node]) -> bool:
         return False
     for other in earlier:
         if conditions.shadowed(ctx, other, branch.condition):
-            ctx.report.warn("unreachable-steps", branch.condition.span, "this branch is never taken: an earlier one takes all of its cases",
-                            "put the narrower condition first", related=(Related(other.span, "taken by this"),))
+            ctx.report.warn(
+                "unreachable-steps",
+                branch.condition.span,
+                "this branch is never taken: an earlier one takes all of its cases",
+                "put the narrower condition first",
+                related=(Related(other.span, "taken by this"),),
+            )
             return True
     return False
 
@@ -128,8 +151,15 @@ def _wait(ctx: Context, node: n.Wait, scope: Scope) -> tuple[Scope, bool]:
         values.span_of_time(ctx, node.up_to, "UP TO")
     elif not any(isinstance(item, (n.Anchored, n.Anniversary)) for item in node.alternatives):
         _endless(ctx, node)
-    if node.catch_up and not any(isinstance(item, (n.Anchored, n.Anniversary, n.Condition, n.Happening)) for item in node.alternatives):
-        ctx.report.warn("misplaced-clause", _head(node), "CATCH UP is for a moment that may be past, and none is waited for", "remove CATCH UP")
+    if node.catch_up and not any(
+        isinstance(item, (n.Anchored, n.Anniversary, n.Condition, n.Happening)) for item in node.alternatives
+    ):
+        ctx.report.warn(
+            "misplaced-clause",
+            _head(node),
+            "CATCH UP is for a moment that may be past, and none is waited for",
+            "remove CATCH UP",
+        )
     after, ends = block(ctx, node.steps, inner)
     if node.otherwise is None:
         return inner, False
@@ -140,11 +170,21 @@ def _wait(ctx: Context, node: n.Wait, scope: Scope) -> tuple[Scope, bool]:
 def _endless(ctx: Context, node: n.Wait) -> None:
     """Without UP TO, a contact to whom it never happens stays for ever; OTHERWISE then has no meaning at all."""
     if node.otherwise is not None:
-        ctx.report.add("endless-wait", _head_line(node), "OTHERWISE needs a time limit: without UP TO, this wait never gives up",
-                       "add UP TO 7 days")
-    elif any(isinstance(item, n.Happening) and item.occurrence.event in ctx.model.events for item in node.alternatives) or \
-            any(isinstance(item, (n.Condition, n.MembershipChange, n.Becomes, n.Changes)) for item in node.alternatives):
-        ctx.report.warn("endless-wait", _head_line(node), "a contact to whom this never happens waits here for ever", "add UP TO 7 days and OTHERWISE")
+        ctx.report.add(
+            "endless-wait",
+            _head_line(node),
+            "OTHERWISE needs a time limit: without UP TO, this wait never gives up",
+            "add UP TO 7 days",
+        )
+    elif any(isinstance(item, n.Happening) and item.occurrence.event in ctx.model.events for item in node.alternatives) or any(
+        isinstance(item, (n.Condition, n.MembershipChange, n.Becomes, n.Changes)) for item in node.alternatives
+    ):
+        ctx.report.warn(
+            "endless-wait",
+            _head_line(node),
+            "a contact to whom this never happens waits here for ever",
+            "add UP TO 7 days and OTHERWISE",
+        )
 
 
 def _head_line(node: n.Wait) -> Span:
@@ -155,10 +195,19 @@ def _split(ctx: Context, node: n.Split, scope: Scope) -> tuple[Scope, bool]:
     _weights(ctx, node)
     if node.name:
         first = ctx.splits.setdefault(node.name, node.span)
-        if first is not node.span and ctx.ruleset is not None and first.path == node.span.path and \
-                ctx.ruleset.span.start <= first.start < ctx.ruleset.span.end:
-            ctx.report.warn("declared-twice", _head(node), f"two splits are called `{node.name}`, so every contact takes the same way in both",
-                            "rename one of them, unless that is meant", related=(Related(Span(first.path, first.start, first.start + 5), "first here"),))
+        if (
+            first is not node.span
+            and ctx.ruleset is not None
+            and first.path == node.span.path
+            and ctx.ruleset.span.start <= first.start < ctx.ruleset.span.end
+        ):
+            ctx.report.warn(
+                "declared-twice",
+                _head(node),
+                f"two splits are called `{node.name}`, so every contact takes the same way in both",
+                "rename one of them, unless that is meant",
+                related=(Related(Span(first.path, first.start, first.start + 5), "first here"),),
+            )
     ends = bool(node.branches)
     for branch in node.branches:
         ends = _branch(ctx, branch.steps, scope, set()) and ends
@@ -170,13 +219,23 @@ def _weights(ctx: Context, node: n.Split) -> None:
     for branch in node.branches:
         first = seen.setdefault(branch.name, branch.name_span)
         if first is not branch.name_span:
-            ctx.report.add("declared-twice", branch.name_span, f"two branches are called `{branch.name}`", "rename one of them",
-                           related=(Related(first, "first here"),))
+            ctx.report.add(
+                "declared-twice",
+                branch.name_span,
+                f"two branches are called `{branch.name}`",
+                "rename one of them",
+                related=(Related(first, "first here"),),
+            )
     total = sum(branch.percent for branch in node.branches)
     if abs(total - 100) > 1e-9:
         last = node.branches[-1].name_span if node.branches else node.span
-        ctx.report.add("split-sum", Span(node.span.path, node.span.start, node.span.start + 5), f"the branches add up to {total:g}%, not 100%",
-                       f"{'add' if total < 100 else 'take away'} {abs(100 - total):g}%", related=(Related(last, "the last branch"),))
+        ctx.report.add(
+            "split-sum",
+            Span(node.span.path, node.span.start, node.span.start + 5),
+            f"the branches add up to {total:g}%, not 100%",
+            f"{'add' if total < 100 else 'take away'} {abs(100 - total):g}%",
+            related=(Related(last, "the last branch"),),
+        )
 
 
 def _repeat(ctx: Context, node: n.Repeat, scope: Scope) -> tuple[Scope, bool]:
@@ -187,12 +246,23 @@ def _repeat(ctx: Context, node: n.Repeat, scope: Scope) -> tuple[Scope, bool]:
     if node.condition is not None:
         guards = conditions.site(ctx, node.condition, scope)
     if not node.steps:
-        ctx.report.warn("no-steps", Span(node.span.path, node.span.start, node.span.start + 6), "nothing is repeated here", "add a step, or remove the REPEAT")
+        ctx.report.warn(
+            "no-steps",
+            Span(node.span.path, node.span.start, node.span.start + 6),
+            "nothing is repeated here",
+            "add a step, or remove the REPEAT",
+        )
     _branch(ctx, node.steps, scope, guards)
     _label(ctx, node)
     return scope, False
 
 
 _STEPS: dict[type, Any] = {
-    n.Then: _then, n.After: _after, n.If: _if, n.Wait: _wait, n.Split: _split, n.Repeat: _repeat, n.Stop: _stop,
+    n.Then: _then,
+    n.After: _after,
+    n.If: _if,
+    n.Wait: _wait,
+    n.Split: _split,
+    n.Repeat: _repeat,
+    n.Stop: _stop,
 }

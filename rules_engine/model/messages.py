@@ -34,11 +34,20 @@ def template(ctx: Context, node: n.Action, record: Action, scope: Scope, keys: d
     for name in sorted(info.names - info.optional - set(keys)):
         near = ctx.report.speller.nearest(name, [key for key in further if key not in info.names])
         if near is None:
-            ctx.report.add("missing-placeholder", given.span, f'the template "{given.value}" asks for `{name}`, which is not given', f"add {name}: …")
+            ctx.report.add(
+                "missing-placeholder",
+                given.span,
+                f'the template "{given.value}" asks for `{name}`, which is not given',
+                f"add {name}: …",
+            )
     _event_fields(ctx, given, info, scope)
     if "subject" not in keys and not info.has_subject and any(parameter.name == "subject" for parameter in record.parameters):
-        ctx.report.add("missing-parameter", node.name_span, f'the template "{given.value}" has no subject, and none is given',
-                       "begin its file with a line Subject: …, or add subject: …")
+        ctx.report.add(
+            "missing-parameter",
+            node.name_span,
+            f'the template "{given.value}" has no subject, and none is given',
+            "begin its file with a line Subject: …, or add subject: …",
+        )
 
 
 def _read(ctx: Context, given: n.Literal, expected: bool) -> Any:
@@ -64,6 +73,7 @@ def _load(ctx: Context, name: str) -> Any:
     except (OSError, ValueError):  # a name that no file can have
         return None
     from rules_engine.model.templates import read_template  # Jinja2 costs 40 ms: only a project with templates pays them
+
     return read_template(folder, name)
 
 
@@ -76,8 +86,16 @@ def _missing(ctx: Context, given: n.Literal) -> None:
         return ([Candidate(f'"{one}"', f'"{one}"') for one in _files(ctx)],)
 
     place = f"{folder.name}/{name}.txt"
-    ctx.report.unknown("missing-template", f'"{name}"', given.span, "template", f'there is no template "{name}"',
-                       f"write it: {place} or {folder.name}/{name}.html", tiers, "error" if ctx.project.has_config else "warning")
+    ctx.report.unknown(
+        "missing-template",
+        f'"{name}"',
+        given.span,
+        "template",
+        f'there is no template "{name}"',
+        f"write it: {place} or {folder.name}/{name}.html",
+        tiers,
+        "error" if ctx.project.has_config else "warning",
+    )
 
 
 def _files(ctx: Context) -> list[str]:
@@ -108,9 +126,17 @@ def _unused(ctx: Context, node: n.Action, record: Action, key: str, given: n.Nod
     shown = getattr(given, "value", "")
     known = list(parameters(record))
     near = ctx.report.speller.nearest(key, [*sorted(info.names), *known])
-    ctx.report.add("unknown-parameter", _key_span(node, key), f'the template "{shown}" has no placeholder `{key}`, and `{record.name}` no such parameter',
-                   f"did you mean `{near}`?" if near else
-                   f"its placeholders are {', '.join(sorted(info.names))}" if info.names else "it has no placeholders of its own", suggestion=near)
+    ctx.report.add(
+        "unknown-parameter",
+        _key_span(node, key),
+        f'the template "{shown}" has no placeholder `{key}`, and `{record.name}` no such parameter',
+        f"did you mean `{near}`?"
+        if near
+        else f"its placeholders are {', '.join(sorted(info.names))}"
+        if info.names
+        else "it has no placeholders of its own",
+        suggestion=near,
+    )
 
 
 def _problems(ctx: Context, given: n.Literal, info: Any) -> None:
@@ -121,8 +147,12 @@ def _problems(ctx: Context, given: n.Literal, info: Any) -> None:
     for name in sorted(info.contact_fields):
         if not _is_attribute(ctx, name):
             near = ctx.report.speller.nearest(name, ctx.attribute_names())
-            ctx.report.add("bad-template", given.span, f'the template "{given.value}" reads contact.{name}, which is no attribute',
-                           f"did you mean contact.{near}?" if near else f"declare it: ATTRIBUTE {name}: text")
+            ctx.report.add(
+                "bad-template",
+                given.span,
+                f'the template "{given.value}" reads contact.{name}, which is no attribute',
+                f"did you mean contact.{near}?" if near else f"declare it: ATTRIBUTE {name}: text",
+            )
 
 
 def _is_attribute(ctx: Context, name: str) -> bool:
@@ -133,7 +163,8 @@ def _is_attribute(ctx: Context, name: str) -> bool:
     parts = name.split(".")
     # `contact.consent` as a whole, or a value inside a map or list.
     return parts[0] in ("consent", "suppressed", "points") or any(
-        ctx.model.attribute_type(".".join(parts[:length])) in ("map", "list", "any", "text") for length in range(1, len(parts)))
+        ctx.model.attribute_type(".".join(parts[:length])) in ("map", "list", "any", "text") for length in range(1, len(parts))
+    )
 
 
 def _event_fields(ctx: Context, given: n.Literal, info: Any, scope: Scope) -> None:
@@ -142,15 +173,23 @@ def _event_fields(ctx: Context, given: n.Literal, info: Any, scope: Scope) -> No
         if f"event.{name}" in info.optional or name in EVENT_FIELDS:
             continue
         if not scope.events:
-            ctx.report.add("bad-template", given.span, f'the template "{given.value}" reads event.{name}, and there is no event here',
-                           f"guard it in the template: event.{name} | default(…)")
+            ctx.report.add(
+                "bad-template",
+                given.span,
+                f'the template "{given.value}" reads event.{name}, and there is no event here',
+                f"guard it in the template: event.{name} | default(…)",
+            )
             return
         known = [ctx.model.events.get(event) for event in scope.events]
         if None in known:
             return
         if not any(one is not None and (name in one.fields or names._nested(one, name)) for one in known):
-            ctx.report.add("bad-template", given.span, f'the template "{given.value}" reads event.{name}, and `{scope.events[0]}` has no such field',
-                           f"add {name} to the event, or guard it in the template: event.{name} | default(…)")
+            ctx.report.add(
+                "bad-template",
+                given.span,
+                f'the template "{given.value}" reads event.{name}, and `{scope.events[0]}` has no such field',
+                f"add {name} to the event, or guard it in the template: event.{name} | default(…)",
+            )
         else:
             for event in scope.events:
                 ctx.used.add(("field", f"{event} {name}"))

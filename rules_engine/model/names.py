@@ -20,7 +20,8 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 RESERVED = frozenset("contact event now today start key yes no true false".split())
 """Names with a meaning of their own; a constant or an alias of that name could never be read."""
 
-KEYWORDS = frozenset("""
+KEYWORDS = frozenset(
+    """
     after always and anniversary any as at attribute audience avg because becomes before between business campaign catch changes completes
     const contains count default deliver did distinct drop each else end ends enters event every exit expect fact first for from gets given
     goal hold holdout holidays hours if in is last late leaves limit matches max min misses mode more never no not nothing of on one or
@@ -28,7 +29,8 @@ KEYWORDS = frozenset("""
     start starts stop sum test than then throttle timezone to until up wait when where while with within workspace yes time times second
     seconds minute minutes hour day days week weeks month months year years mon monday tue tuesday wed wednesday thu thursday fri friday
     sat saturday sun sunday weekday weekdays weekend weekends
-""".split())
+""".split()
+)
 """The words of the grammar (a test compares them with campaign.lark): a constant named so could be misread where it is used."""
 
 
@@ -38,6 +40,7 @@ def value_type(name: str | None) -> str | None:
 
 
 # ── values ──
+
 
 def resolve(ctx: Context, node: n.Name, scope: Scope) -> str | None:
     """Type of what a name means; None where it means nothing (reported) or could be anything."""
@@ -75,7 +78,7 @@ def constant_type(ctx: Context, name: str) -> str | None:
     chain = []
     while name not in known:  # constants that are named after one another, to any length
         chain.append(name)
-        known[name] = None    # one that reads itself has no type
+        known[name] = None  # one that reads itself has no type
         value = ctx.model.constants[name].value
         if not (isinstance(value, n.Name) and value.name in ctx.model.constants):
             known[name] = value_type(type_of(ctx.model, value, Scope()))
@@ -89,8 +92,12 @@ def constant_type(ctx: Context, name: str) -> str | None:
 def _of_journey(ctx: Context, node: n.Name, scope: Scope) -> str | None:
     if scope.journey:
         return "datetime" if node.name == "start" else "text"
-    ctx.report.add("no-journey", node.span, f"`{node.name}` belongs to a journey, and {scope.place or 'this place'} has none",
-                   "it can be read in the steps and clauses of a CAMPAIGN")
+    ctx.report.add(
+        "no-journey",
+        node.span,
+        f"`{node.name}` belongs to a journey, and {scope.place or 'this place'} has none",
+        "it can be read in the steps and clauses of a CAMPAIGN",
+    )
     return None
 
 
@@ -99,8 +106,13 @@ def _unknown_value(ctx: Context, node: n.Name, scope: Scope) -> None:
     head, dot, _ = name.partition(".")
     if dot and name in ctx.model.events:
         ctx.used.add(("event", name))
-        ctx.report.add("wrong-kind", node.span, f"`{name}` is an event, not a value", f"ask about the past with DID {name}",
-                       suggestion=f"DID {name}")
+        ctx.report.add(
+            "wrong-kind",
+            node.span,
+            f"`{name}` is an event, not a value",
+            f"ask about the past with DID {name}",
+            suggestion=f"DID {name}",
+        )
         return
     if name in ctx.model.segments:
         ctx.used.add(("segment", name))
@@ -108,7 +120,9 @@ def _unknown_value(ctx: Context, node: n.Name, scope: Scope) -> None:
     help = "declare it: CONST name = value" if not dot else "a dotted name begins with contact. or event."
     # All that is read through one misspelt head (`fileld.page`, `fileld.id`) has one cause.
     tag = ("value", head) if dot else ("value", name)
-    ctx.report.unknown("unknown-name", name, node.span, tag, f"`{name}` means nothing here", help, lambda: ctx.value_tiers(scope, aliases))
+    ctx.report.unknown(
+        "unknown-name", name, node.span, tag, f"`{name}` means nothing here", help, lambda: ctx.value_tiers(scope, aliases)
+    )
 
 
 def attribute(ctx: Context, name: str, span: Span, prefix: str = "contact.") -> str | None:
@@ -136,11 +150,18 @@ def attribute(ctx: Context, name: str, span: Span, prefix: str = "contact.") -> 
 
 def _points_group(ctx: Context, name: str, group: str, span: Span, prefix: str) -> str:
     """Groups of points come to be by use, so one that nothing adds to is only reported if it is nearly one that something does."""
+
     def finish() -> None:
         near = ctx.report.speller.nearest(group, ctx.point_groups)
         if group not in ctx.point_groups and near:
-            ctx.report.add("unknown-attribute", span, f"nothing adds points to the group `{group}`", f"did you mean `{prefix}points.{near}`?",
-                           suggestion=f"{prefix}points.{near}")
+            ctx.report.add(
+                "unknown-attribute",
+                span,
+                f"nothing adds points to the group `{group}`",
+                f"did you mean `{prefix}points.{near}`?",
+                suggestion=f"{prefix}points.{near}",
+            )
+
     ctx.report.at_end(finish)
     return "number"
 
@@ -152,8 +173,15 @@ def _unknown_attribute(ctx: Context, name: str, span: Span, prefix: str) -> None
         help = f"the channels are {', '.join(sorted(ctx.channels))}; for a topic of its own, declare ATTRIBUTE {name}: boolean"
     else:
         help = f"declare it: ATTRIBUTE {name}: text"
-    ctx.report.unknown("unknown-attribute", shown, span, ("attribute", name), f"there is no attribute `{shown}`", help,
-                       lambda: ctx.attribute_tiers(prefix))
+    ctx.report.unknown(
+        "unknown-attribute",
+        shown,
+        span,
+        ("attribute", name),
+        f"there is no attribute `{shown}`",
+        help,
+        lambda: ctx.attribute_tiers(prefix),
+    )
 
 
 def event_field(ctx: Context, name: str, span: Span, scope: Scope) -> str | None:
@@ -162,8 +190,12 @@ def event_field(ctx: Context, name: str, span: Span, scope: Scope) -> str | None
         place = scope.place or "this place"
         if ctx.once("no-event"):
             return None
-        ctx.report.add("no-event", span, f"`event.{name}` is read where there is no event: {place} has none",
-                       "read the contact (`contact.…`), or ask about the past with DID, LAST, SUM and their like")
+        ctx.report.add(
+            "no-event",
+            span,
+            f"`event.{name}` is read where there is no event: {place} has none",
+            "read the contact (`contact.…`), or ask about the past with DID, LAST, SUM and their like",
+        )
         return None
     return field(ctx, scope.events, name, span, "event.")
 
@@ -174,7 +206,12 @@ def bound_field(ctx: Context, alias: str, name: str, span: Span, event: str) -> 
         return field(ctx, (event,), name, span, alias + ".")
     if name == "at":
         return "datetime"
-    ctx.report.add("unknown-field", span, f"`{alias}` names a moment, not an event: it has no `{name}`", f"write `{alias}.at` for when it came")
+    ctx.report.add(
+        "unknown-field",
+        span,
+        f"`{alias}` names a moment, not an event: it has no `{name}`",
+        f"write `{alias}.at` for when it came",
+    )
     return None
 
 
@@ -210,8 +247,15 @@ def _unknown_field(ctx: Context, events: tuple[str, ...], name: str, span: Span,
     whose = "`, `".join(events[:3])
     fields = sorted({one for event in events for one in ctx.model.events[event].fields})
     help = f"its fields are {', '.join(fields[:12])}" if fields else f"declare it: EVENT {events[0]} WITH {name}: text"
-    ctx.report.unknown("unknown-field", prefix + name, span, (events, name), f"`{whose}` has no field `{name}`", help,
-                       lambda: ctx.field_tiers(events, prefix))
+    ctx.report.unknown(
+        "unknown-field",
+        prefix + name,
+        span,
+        (events, name),
+        f"`{whose}` has no field `{name}`",
+        help,
+        lambda: ctx.field_tiers(events, prefix),
+    )
 
 
 def may_be_missing(ctx: Context, name: str) -> bool:
@@ -230,6 +274,7 @@ def may_be_missing(ctx: Context, name: str) -> bool:
 
 # ── events, segments, campaigns ──
 
+
 def event(ctx: Context, name: str, span: Span) -> EventInfo | None:
     """What an event is; None and a message if there is none of that name."""
     if ctx.reads is not None:
@@ -243,8 +288,15 @@ def event(ctx: Context, name: str, span: Span) -> EventInfo | None:
     if not lost:
         if name in ctx.model.segments:
             ctx.used.add(("segment", name))
-        ctx.report.unknown("unknown-event", name, span, "event", f"there is no event `{name}`",
-                           f"declare it: EVENT {name}" + _siblings(name, ctx.model.events), ctx.event_tiers)
+        ctx.report.unknown(
+            "unknown-event",
+            name,
+            span,
+            "event",
+            f"there is no event `{name}`",
+            f"declare it: EVENT {name}" + _siblings(name, ctx.model.events),
+            ctx.event_tiers,
+        )
     return None
 
 
@@ -260,8 +312,12 @@ def missing_plugin(ctx: Context, name: str, span: Span, what: str) -> bool:
     problem = ctx.host.why_missing(name) if hasattr(ctx.host, "why_missing") else None
     if problem is None:
         return False
-    ctx.report.add("missing-plugin", span, f"the {what} `{name}` belongs to the plugin {problem.plugin}, which could not be loaded",
-                   str(problem.reason))
+    ctx.report.add(
+        "missing-plugin",
+        span,
+        f"the {what} `{name}` belongs to the plugin {problem.plugin}, which could not be loaded",
+        str(problem.reason),
+    )
     return True
 
 
@@ -281,29 +337,47 @@ def campaign(ctx: Context, name: str, span: Span) -> n.Campaign | None:
     if found is not None:
         ctx.used.add(("campaign", name))
         return found
-    ctx.report.unknown("unknown-campaign", name, span, ("campaign", name), f"there is no campaign `{name}`",
-                       f"the campaigns are {', '.join(sorted(ctx.campaigns)[:10])}" if ctx.campaigns else "no campaign is declared",
-                       ctx.campaign_tiers)
+    ctx.report.unknown(
+        "unknown-campaign",
+        name,
+        span,
+        ("campaign", name),
+        f"there is no campaign `{name}`",
+        f"the campaigns are {', '.join(sorted(ctx.campaigns)[:10])}" if ctx.campaigns else "no campaign is declared",
+        ctx.campaign_tiers,
+    )
     return None
 
 
 def zone(ctx: Context, name: str, span: Span) -> None:
     """A time zone by its IANA name."""
     from rules_engine.engine.calendar import is_zone
+
     if is_zone(name):
         return
     from zoneinfo import available_timezones
+
     zones = available_timezones()
     near = ctx.report.speller.nearest(name, zones)
     if near is None:
-        cities = {one.rpartition("/")[2]: one for one in sorted(zones, reverse=True) if "/" in one and not one.startswith(("Etc/", "posix/", "right/"))}
+        cities = {
+            one.rpartition("/")[2]: one
+            for one in sorted(zones, reverse=True)
+            if "/" in one and not one.startswith(("Etc/", "posix/", "right/"))
+        }
         city = ctx.report.speller.nearest(name.rpartition("/")[2], cities)
         near = cities[city] if city else None
-    ctx.report.add("unknown-time-zone", span, f'there is no time zone "{name}"',
-                   f'did you mean "{near}"?' if near else 'write an IANA name such as "Europe/Prague"', suggestion=f'"{near}"' if near else None)
+    ctx.report.add(
+        "unknown-time-zone",
+        span,
+        f'there is no time zone "{name}"',
+        f'did you mean "{near}"?' if near else 'write an IANA name such as "Europe/Prague"',
+        suggestion=f'"{near}"' if near else None,
+    )
 
 
 # ── declared names ──
+
 
 def declared(ctx: Context, name: str, span: Span, what: str, dotted: bool = False) -> None:
     """A name that is declared must be lower_snake, not too long, and dotted only where that means something."""
@@ -315,8 +389,13 @@ def declared(ctx: Context, name: str, span: Span, what: str, dotted: bool = Fals
     better = snake(name) if dotted else snake(name).replace(".", "_")
     fits = better != name and _LOWER_SNAKE.fullmatch(better)
     why = "has a dot" if not dotted and "." in name else "is not in lower case with _ between words"
-    ctx.report.add("bad-name", span, f"`{name}` {why}, as the name of {what} must be" if why[0] == "i" else f"the name of {what} can't have a dot",
-                   f"write `{better}`" if fits else "use the letters a to z, digits and _", suggestion=better if fits else None)
+    ctx.report.add(
+        "bad-name",
+        span,
+        f"`{name}` {why}, as the name of {what} must be" if why[0] == "i" else f"the name of {what} can't have a dot",
+        f"write `{better}`" if fits else "use the letters a to z, digits and _",
+        suggestion=better if fits else None,
+    )
 
 
 def snake(name: str) -> str:
@@ -329,9 +408,13 @@ def reserved(ctx: Context, name: str, span: Span, what: str) -> None:
     if not _LOWER_SNAKE.fullmatch(name):
         return  # it has a message for that
     if name in RESERVED:
-        ctx.report.add("reserved-name", span, f"`{name}` has a meaning of its own, so {what} can't be called that", "choose another name")
+        ctx.report.add(
+            "reserved-name", span, f"`{name}` has a meaning of its own, so {what} can't be called that", "choose another name"
+        )
     elif name.lower() in KEYWORDS:
-        ctx.report.add("reserved-name", span, f"`{name}` is a word of the language, so {what} can't be called that", "choose another name")
+        ctx.report.add(
+            "reserved-name", span, f"`{name}` is a word of the language, so {what} can't be called that", "choose another name"
+        )
 
 
 def known_type(ctx: Context, name: str, span: Span) -> None:
@@ -339,17 +422,39 @@ def known_type(ctx: Context, name: str, span: Span) -> None:
     if name in _TYPES:
         return
     near = _FOREIGN_TYPES.get(name.lower()) or ctx.report.speller.nearest(name, TYPES)
-    ctx.report.add("unknown-type", span, f"there is no type `{name}`",
-                   f"did you mean `{near}`?" if near else f"the types are {', '.join(TYPES)}", suggestion=near)
+    ctx.report.add(
+        "unknown-type",
+        span,
+        f"there is no type `{name}`",
+        f"did you mean `{near}`?" if near else f"the types are {', '.join(TYPES)}",
+        suggestion=near,
+    )
 
 
 _FOREIGN_TYPES = {
-    "string": "text", "str": "text", "varchar": "text", "int": "number", "integer": "number", "float": "number", "decimal": "number",
-    "bool": "boolean", "timestamp": "datetime", "array": "list", "object": "map", "dict": "map", "interval": "duration", "flag": "boolean",
+    "string": "text",
+    "str": "text",
+    "varchar": "text",
+    "int": "number",
+    "integer": "number",
+    "float": "number",
+    "decimal": "number",
+    "bool": "boolean",
+    "timestamp": "datetime",
+    "array": "list",
+    "object": "map",
+    "dict": "map",
+    "interval": "duration",
+    "flag": "boolean",
 }
 
 
 def twice(ctx: Context, what: str, name: str, span: Span, first: Span) -> None:
     """The second of two things of one name."""
-    ctx.report.add("declared-twice", span, f"{what} `{name}` is declared twice", "rename one of them or remove it",
-                   related=(Related(first, "first declared here"),))
+    ctx.report.add(
+        "declared-twice",
+        span,
+        f"{what} `{name}` is declared twice",
+        "rename one of them or remove it",
+        related=(Related(first, "first declared here"),),
+    )

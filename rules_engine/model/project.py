@@ -69,7 +69,9 @@ def project_files(where: Project | Iterable[Path | str]) -> list[Path]:
 
 def _below(folder: Path) -> Iterable[Path]:
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not (name.startswith(".") or name in SKIPPED or (Path(place) / name / CONFIG).is_file()))
+        folders[:] = sorted(
+            name for name in folders if not (name.startswith(".") or name in SKIPPED or (Path(place) / name / CONFIG).is_file())
+        )
         for name in sorted(files):
             if name.endswith(SUFFIX) and not name.startswith("."):
                 yield Path(place) / name
@@ -77,13 +79,23 @@ def _below(folder: Path) -> Iterable[Path]:
 
 # ── camp.toml ──
 
+
 def read_settings(path: Path) -> tuple[dict[str, Any], list[Diagnostic]]:
     """The content of a camp.toml and what is wrong with it; places count in characters of its text."""
     import tomllib
+
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        return {}, [_bad(path, 0, 0, f"camp.toml can't be read: {(error.strerror or 'no reason given').lower()}", "check the file's permissions")]
+        return {}, [
+            _bad(
+                path,
+                0,
+                0,
+                f"camp.toml can't be read: {(error.strerror or 'no reason given').lower()}",
+                "check the file's permissions",
+            )
+        ]
     except UnicodeDecodeError:
         return {}, [_bad(path, 0, 0, "camp.toml is not in UTF-8", "save it as UTF-8")]
     try:
@@ -92,7 +104,15 @@ def read_settings(path: Path) -> tuple[dict[str, Any], list[Diagnostic]]:
         message = str(error)
         start, end = _toml_place(text, message)
         reason = re.sub(r"\s*\(at .*\)$", "", message)
-        return {}, [_bad(path, start, end, f"camp.toml can't be read: {reason[:1].lower()}{reason[1:]}", 'settings are written as name = "value"')]
+        return {}, [
+            _bad(
+                path,
+                start,
+                end,
+                f"camp.toml can't be read: {reason[:1].lower()}{reason[1:]}",
+                'settings are written as name = "value"',
+            )
+        ]
     except RecursionError:
         return {}, [_bad(path, 0, 0, "camp.toml is nested too deeply", "")]
 
@@ -104,7 +124,7 @@ def _toml_place(text: str, message: str) -> tuple[int, int]:
         return len(text.rstrip()), len(text.rstrip())
     lines = text.split("\n")
     number = min(int(match[1]), len(lines))
-    start = sum(len(line) + 1 for line in lines[:number - 1]) + int(match[2]) - 1
+    start = sum(len(line) + 1 for line in lines[: number - 1]) + int(match[2]) - 1
     return min(start, len(text)), min(start + 1, len(text))
 
 
@@ -121,11 +141,25 @@ def check_settings(project: Project, plugins: Iterable[str]) -> list[Diagnostic]
         span = _key_place(path, key)
         if key not in known:
             near = Speller().nearest(key, sorted(known))
-            found.append(Diagnostic("unknown-setting", span, f"there is no setting `{key}`, and no plugin of that name",
-                                    f"did you mean `{near}`?" if near else f"the settings are {', '.join(SETTINGS)}", "warning", near))
+            found.append(
+                Diagnostic(
+                    "unknown-setting",
+                    span,
+                    f"there is no setting `{key}`, and no plugin of that name",
+                    f"did you mean `{near}`?" if near else f"the settings are {', '.join(SETTINGS)}",
+                    "warning",
+                    near,
+                )
+            )
         elif key in SETTINGS and not isinstance(value, SETTINGS[key]):
-            found.append(Diagnostic("bad-settings", span, f"the setting `{key}` must be {'a table' if SETTINGS[key] is dict else 'a text'}",
-                                    f"[{key}]" if SETTINGS[key] is dict else f'{key} = "…"'))
+            found.append(
+                Diagnostic(
+                    "bad-settings",
+                    span,
+                    f"the setting `{key}` must be {'a table' if SETTINGS[key] is dict else 'a text'}",
+                    f"[{key}]" if SETTINGS[key] is dict else f'{key} = "…"',
+                )
+            )
     return found
 
 

@@ -76,18 +76,36 @@ class Report:
         self.blamed: set[Span] = set()  # declarations that a message already calls mistyped
         self.speller = Speller()
 
-    def add(self, name: str, span: Span, message: str, help: str = "", severity: str = "error", suggestion: str | None = None,
-            related: Iterable[Related] = ()) -> None:
+    def add(
+        self,
+        name: str,
+        span: Span,
+        message: str,
+        help: str = "",
+        severity: str = "error",
+        suggestion: str | None = None,
+        related: Iterable[Related] = (),
+    ) -> None:
         """One problem (see Diagnostic)."""
         self.found.append(Diagnostic(name, span, message, help, severity, suggestion, tuple(related)))
 
-    def warn(self, name: str, span: Span, message: str, help: str = "", suggestion: str | None = None,
-             related: Iterable[Related] = ()) -> None:
+    def warn(
+        self, name: str, span: Span, message: str, help: str = "", suggestion: str | None = None, related: Iterable[Related] = ()
+    ) -> None:
         """One problem that does not stop the project from running."""
         self.add(name, span, message, help, "warning", suggestion, related)
 
-    def unknown(self, rule: str, name: str, span: Span, tag: object, sentence: str, help: str, tiers: Callable[[], Tiers],
-                severity: str = "error") -> None:
+    def unknown(
+        self,
+        rule: str,
+        name: str,
+        span: Span,
+        tag: object,
+        sentence: str,
+        help: str,
+        tiers: Callable[[], Tiers],
+        severity: str = "error",
+    ) -> None:
         """A name that means nothing. `tag` parts names that are looked up in different places, such as the fields of two events; a tag
         with the bare name in it joins what is written in different ways."""
         key = (rule, tag) if isinstance(tag, tuple) else (rule, name, tag)
@@ -117,7 +135,9 @@ class Report:
         """A mistyped declaration has had its message: how the slip is spelt, and that nothing uses it, follow from it."""
         if diagnostic.span in self.blamed:
             return diagnostic.name in ("bad-name", "reserved-name", "unused-constant")
-        return diagnostic.name == "unused-constant" and any(item.span == diagnostic.span and item.severity == "error" for item in self.found)
+        return diagnostic.name == "unused-constant" and any(
+            item.span == diagnostic.span and item.severity == "error" for item in self.found
+        )
 
     # ── unknown names ──
 
@@ -151,15 +171,26 @@ class Report:
         """A declared name that nothing uses, if it is as near as the nearest: such a one is missing its use."""
         idle = [item.name for item in tier if item.slot is not None and (item.slot.kind, item.slot.name) not in self.used]
         near = self.speller.nearest(wanted, idle)
-        return near if near is not None and distance(fold(wanted), fold(near), 2) <= distance(fold(wanted), fold(found), 2) else None
+        return (
+            near if near is not None and distance(fold(wanted), fold(near), 2) <= distance(fold(wanted), fold(found), 2) else None
+        )
 
     def _blame_declaration(self, entry: _Unknown, meant: Candidate, slot: Slot) -> None:
         written = slot.written or slot.name
-        wanted = entry.name.partition(".")[0] if slot.kind == "alias" else _without_owner(entry.name, meant.name, written).strip('"')
+        wanted = (
+            entry.name.partition(".")[0] if slot.kind == "alias" else _without_owner(entry.name, meant.name, written).strip('"')
+        )
         times = "once" if len(entry.spans) == 1 else f"{len(entry.spans)} times"
         self.blamed.add(slot.span)
-        self.add(entry.rule, slot.span, f"`{written}` is declared here and never used, while `{wanted}` is used {times} and declared nowhere",
-                 f"did you mean `{wanted}` here?", "error", wanted, _places(entry.spans, "used here"))
+        self.add(
+            entry.rule,
+            slot.span,
+            f"`{written}` is declared here and never used, while `{wanted}` is used {times} and declared nowhere",
+            f"did you mean `{wanted}` here?",
+            "error",
+            wanted,
+            _places(entry.spans, "used here"),
+        )
 
     def _blame_use(self, entry: _Unknown, meant: Candidate | None) -> None:
         related = list(_places(entry.spans[1:], "and here"))
@@ -180,8 +211,8 @@ class Report:
 
 def _without_owner(used: str, candidate: str, declared: str) -> str:
     """What the declaration should say: `event.cart_id` was used, `cart_id` is what an EVENT declares."""
-    owner = candidate[:len(candidate) - len(declared)] if candidate.endswith(declared) else ""
-    return used[len(owner):] if owner and used.startswith(owner) else used
+    owner = candidate[: len(candidate) - len(declared)] if candidate.endswith(declared) else ""
+    return used[len(owner) :] if owner and used.startswith(owner) else used
 
 
 def _places(spans: Sequence[Span], message: str) -> Iterable[Related]:

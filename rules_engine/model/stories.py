@@ -39,8 +39,15 @@ class Story:
         if given.noun != "contact":
             start = span.start + len("GIVEN ")
             noun = Span(span.path, start, start + len(given.noun)) if place is not span else span
-            ctx.report.unknown("unknown-name", given.noun, noun, "noun", f"GIVEN speaks of a contact, and `{given.noun}` is none", "write GIVEN contact name",
-                               lambda: ([Candidate("contact", "contact")],))
+            ctx.report.unknown(
+                "unknown-name",
+                given.noun,
+                noun,
+                "noun",
+                f"GIVEN speaks of a contact, and `{given.noun}` is none",
+                "write GIVEN contact name",
+                lambda: ([Candidate("contact", "contact")],),
+            )
         first = self.contacts.setdefault(given.contact, place)
         if first is not place:
             names.twice(ctx, "the contact", given.contact, place, first)
@@ -53,8 +60,13 @@ class Story:
                     self._segments(value)
                     continue
                 if self.ctx.report.speller.nearest(key, ("segments",)):
-                    self.ctx.report.add("unknown-attribute", place, f"there is no attribute `{key}`", "did you mean `segments`?",
-                                        suggestion="segments" if places.exact(place, key) else None)
+                    self.ctx.report.add(
+                        "unknown-attribute",
+                        place,
+                        f"there is no attribute `{key}`",
+                        "did you mean `segments`?",
+                        suggestion="segments" if places.exact(place, key) else None,
+                    )
                     continue
             arguments.assign(self.ctx, key, value, place, _SCOPE, writing=False)
 
@@ -62,21 +74,42 @@ class Story:
         """`segments: ["vip"]`: the segments that a contact is in, of those that follow from no condition."""
         ctx = self.ctx
         for item in given.items if isinstance(given, n.List) else (given,):
-            name = item.value if isinstance(item, n.Literal) and item.type == "text" else item.name if isinstance(item, n.Name) else None
+            name = (
+                item.value
+                if isinstance(item, n.Literal) and item.type == "text"
+                else item.name
+                if isinstance(item, n.Name)
+                else None
+            )
             if name is None or not isinstance(given, n.List):
                 ctx.report.add("type-mismatch", item.span, "segments is a list of names", 'such as segments: ["vip"]')
                 continue
             found = ctx.model.segments.get(name)
             if found is None:
-                known = [Candidate(f'"{one}"', f'"{one}"', Slot("segment", one, declaration.name_span))
-                         for one, declaration in ctx.model.segments.items() if declaration.condition is None]
-                ctx.report.unknown("unknown-segment", f'"{name}"', item.span, ("segment", name), f"there is no segment `{name}`",
-                                   f"declare it: SEGMENT {name}", lambda known=known: (known,))
+                known = [
+                    Candidate(f'"{one}"', f'"{one}"', Slot("segment", one, declaration.name_span))
+                    for one, declaration in ctx.model.segments.items()
+                    if declaration.condition is None
+                ]
+                ctx.report.unknown(
+                    "unknown-segment",
+                    f'"{name}"',
+                    item.span,
+                    ("segment", name),
+                    f"there is no segment `{name}`",
+                    f"declare it: SEGMENT {name}",
+                    lambda known=known: (known,),
+                )
                 continue
             ctx.used.add(("segment", name))
             if found.condition is not None:
-                ctx.report.add("read-only", item.span, f"`{name}` follows from its condition, so a contact can't be put into it",
-                               "give the contact what the condition asks", related=(Related(found.name_span, "declared here"),))
+                ctx.report.add(
+                    "read-only",
+                    item.span,
+                    f"`{name}` follows from its condition, so a contact can't be put into it",
+                    "give the contact what the condition asks",
+                    related=(Related(found.name_span, "declared here"),),
+                )
 
     def _contact(self, name: str, span: Span) -> None:
         if name in self.contacts:
@@ -87,8 +120,15 @@ class Story:
         def tiers() -> Any:
             return ([Candidate(one, one, Slot("contact", f"{self.own} {one}", place, one)) for one, place in contacts.items()],)
 
-        self.ctx.report.unknown("unknown-contact", name, span, self.own, f"this TEST has no contact `{name}`",
-                                f"add GIVEN contact {name}" if not contacts else f"its contacts are {', '.join(contacts)}", tiers)
+        self.ctx.report.unknown(
+            "unknown-contact",
+            name,
+            span,
+            self.own,
+            f"this TEST has no contact `{name}`",
+            f"add GIVEN contact {name}" if not contacts else f"its contacts are {', '.join(contacts)}",
+            tiers,
+        )
 
     # ── moments ──
 
@@ -99,12 +139,22 @@ class Story:
         if at.moment is not None:
             values.value(ctx, at.moment, _SCOPE)
             moment = str(at.moment.value)
-            if before is not None and moment < before[:len(moment)]:
-                ctx.report.add("time-backwards", at.moment.span, "this AT is earlier than the one before it", "tell the story in the order of time")
+            if before is not None and moment < before[: len(moment)]:
+                ctx.report.add(
+                    "time-backwards",
+                    at.moment.span,
+                    "this AT is earlier than the one before it",
+                    "tell the story in the order of time",
+                )
         elif at.after is not None:
             values.span_of_time(ctx, at.after, "AT +", zero=True)
             if first:
-                ctx.report.add("time-backwards", at.after.span, "the first AT needs a moment: there is none to count from", "write AT 2026-03-02 10:00")
+                ctx.report.add(
+                    "time-backwards",
+                    at.after.span,
+                    "the first AT needs a moment: there is none to count from",
+                    "write AT 2026-03-02 10:00",
+                )
             moment = _later(before, values.fixed(ctx, at.after))
         for statement in at.statements:
             self._statement(statement, moment)
@@ -115,7 +165,9 @@ class Story:
             self._happens(node)
         elif isinstance(node, n.Sets):
             start = node.span.start + len("SET ")
-            exact = bool(node.values) and _first_value(node.values, 0) - start == len(node.contact) + len(f" WITH {node.values[0][0]}: ")
+            exact = bool(node.values) and _first_value(node.values, 0) - start == len(node.contact) + len(
+                f" WITH {node.values[0][0]}: "
+            )
             self._contact(node.contact, Span(node.span.path, start, start + len(node.contact)) if exact else node.span)
             self._values(node, exact)
         elif isinstance(node, n.Expect):
@@ -150,8 +202,12 @@ class Story:
         if node.at is not None:
             values.value(self.ctx, node.at, _SCOPE)
             if moment is not None and str(node.at.value)[:16] > moment[:16] and len(moment) >= 16:
-                self.ctx.report.add("impossible-expectation", node.at.span, "this moment is later than the AT it stands in, so it has not come yet",
-                                    "put the EXPECT under a later AT")
+                self.ctx.report.add(
+                    "impossible-expectation",
+                    node.at.span,
+                    "this moment is later than the AT it stands in, so it has not come yet",
+                    "put the EXPECT under a later AT",
+                )
 
     def _expect_place(self, node: n.Expect, word: str) -> Span:
         span = node.span
@@ -188,8 +244,13 @@ class Story:
             return
         found = names.campaign(ctx, target, place)
         if found is not None and node.kind == "goal" and not any(isinstance(clause, n.Goal) for clause in found.clauses):
-            ctx.report.add("impossible-expectation", place, f"`{target}` has no GOAL, so nobody reaches it", "add GOAL event to the campaign",
-                           related=(Related(found.name_span, "declared here"),))
+            ctx.report.add(
+                "impossible-expectation",
+                place,
+                f"`{target}` has no GOAL, so nobody reaches it",
+                "add GOAL event to the campaign",
+                related=(Related(found.name_span, "declared here"),),
+            )
 
     def _campaign_or_segment(self, target: str, place: Span) -> None:
         """At the end, when it is known which segments actions make."""
@@ -199,8 +260,16 @@ class Story:
             if target in ctx.read_segments:
                 ctx.read_segments[target].append(place)
             elif target not in ctx.added:
-                ctx.report.unknown("unknown-campaign", target, place, ("campaign", target), f"there is no campaign or segment `{target}`", "",
-                                   lambda: ([*ctx.campaign_tiers()[0], *ctx.segment_tiers()[0]],))
+                ctx.report.unknown(
+                    "unknown-campaign",
+                    target,
+                    place,
+                    ("campaign", target),
+                    f"there is no campaign or segment `{target}`",
+                    "",
+                    lambda: ([*ctx.campaign_tiers()[0], *ctx.segment_tiers()[0]],),
+                )
+
         ctx.before_names.append(finish)
 
 
@@ -215,7 +284,13 @@ def expectations(ctx: Context) -> None:
             continue  # that has its message
         done = [primary for action, primary in ctx.sent if action == name]
         near = ctx.report.speller.nearest(said, done)
-        if near is not None and (near in ctx.misspelt or kind == "campaign" and near not in ctx.campaigns or kind == "event" and near not in ctx.model.events):
+        if near is not None and (
+            near in ctx.misspelt
+            or kind == "campaign"
+            and near not in ctx.campaigns
+            or kind == "event"
+            and near not in ctx.model.events
+        ):
             continue
         _impossible(ctx, name, said, found, near)
 
@@ -226,11 +301,19 @@ def _impossible(ctx: Context, name: str, said: str, found: list[tuple[str, n.Act
     primary = first.primary
     assert primary is not None
     quote = '"' if isinstance(primary, n.Literal) else ""
-    if near is not None and len(ctx.sent[name, near]) == 1 and (
-            len(found) > 1 or ctx.report.speller.likeliness(said) > ctx.report.speller.likeliness(near)):
-        ctx.report.add("impossible-expectation", ctx.sent[name, near][0], f"TESTs expect `{name}` with {quote}{said}{quote}, and this is the nearest to it",
-                       f"did you mean {quote}{said}{quote}?", suggestion=f"{quote}{said}{quote}",
-                       related=[Related(action.span, "expected here") for _, action in found[:8]])
+    if (
+        near is not None
+        and len(ctx.sent[name, near]) == 1
+        and (len(found) > 1 or ctx.report.speller.likeliness(said) > ctx.report.speller.likeliness(near))
+    ):
+        ctx.report.add(
+            "impossible-expectation",
+            ctx.sent[name, near][0],
+            f"TESTs expect `{name}` with {quote}{said}{quote}, and this is the nearest to it",
+            f"did you mean {quote}{said}{quote}?",
+            suggestion=f"{quote}{said}{quote}",
+            related=[Related(action.span, "expected here") for _, action in found[:8]],
+        )
         return
     shown = f"no rule or campaign ever does `{name}` with {values.describe(primary)}"
     suggestion = None if near is None else f"{quote}{near}{quote}"
@@ -281,6 +364,7 @@ def _later(moment: str | None, days: Any) -> str | None:
     if moment is None or not isinstance(days, float):
         return None
     from datetime import datetime, timedelta
+
     try:
         # Months count as 30.44 days and a day as 24 hours: take a day off, so that nothing right is called late.
         slack = timedelta(days=1) if days >= 1 else timedelta(0)

@@ -19,7 +19,8 @@ _PAIRS = (
 )
 
 # Words of this trade. A spelling made of these is no slip.
-_WORDS = frozenset("""
+_WORDS = frozenset(
+    """
     abandoned account action active added age alert amount anniversary answer api asset at attended author b2b balance basket big billing
     birth birthday body booking brand browse business buy buyer by call campaign cancel cancelled card cart case category checkout choice
     city class clicked client code cold comment company confirm confirmation confirmed consent contact content control count country coupon
@@ -38,7 +39,8 @@ _WORDS = frozenset("""
     subscription sunset support survey tag tags task team template term test text third threshold tier time timezone tip tips to token
     top topic total trial type unit unsubscribed update updated upgrade url user value variant verified view viewed vip visit visited
     visitor wait warm watched webinar week weekly welcome win winback with year yearly yes zone
-""".split())
+""".split()
+)
 
 
 class Speller:
@@ -67,7 +69,7 @@ class Speller:
             folded = fold(candidate)
             wanted = whole
             if head and folded.startswith(head):  # what is the same in both lends no room for slips
-                wanted, folded = tail, folded[len(head):]
+                wanted, folded = tail, folded[len(head) :]
             most = 1 if len(wanted) < 5 else 2
             if abs(len(folded) - len(wanted)) > most or (self._mask(folded) ^ self._mask(wanted)).bit_count() > 2 * most:
                 continue

@@ -49,8 +49,18 @@ def check(ctx: Context, node: n.Node, scope: Scope, where: str) -> None:
 def _happening(ctx: Context, node: n.Happening, scope: Scope, where: str) -> None:
     occurrence = node.occurrence
     if node.since_start and not scope.journey:
-        ctx.report.add("no-journey", node.span, f"SINCE START belongs to a journey, and {scope.place or 'this place'} has none", "leave it out")
-    if where == "WAIT UNTIL" and occurrence.event not in ctx.model.events and _plain(occurrence) and _is_value(ctx, occurrence.event, scope):
+        ctx.report.add(
+            "no-journey",
+            node.span,
+            f"SINCE START belongs to a journey, and {scope.place or 'this place'} has none",
+            "leave it out",
+        )
+    if (
+        where == "WAIT UNTIL"
+        and occurrence.event not in ctx.model.events
+        and _plain(occurrence)
+        and _is_value(ctx, occurrence.event, scope)
+    ):
         _waited_value(ctx, n.Name(occurrence.event, span=occurrence.event_span), scope)
         return
     outer = scope if scope.journey else Scope((), scope.bindings, scope.journey, scope.place)
@@ -75,8 +85,12 @@ def _is_value(ctx: Context, name: str, scope: Scope) -> bool:
 def _waited_value(ctx: Context, node: n.Name, scope: Scope) -> None:
     type_ = value(ctx, node, scope)
     if type_ not in (None, "boolean", *_MOMENTS):
-        ctx.report.add("type-mismatch", node.span, f"WAIT UNTIL needs an event, a condition or a moment, and {describe(node)} is {SHOWN[type_]}",
-                       "for a delay write AFTER" if type_ == "duration" else "")
+        ctx.report.add(
+            "type-mismatch",
+            node.span,
+            f"WAIT UNTIL needs an event, a condition or a moment, and {describe(node)} is {SHOWN[type_]}",
+            "for a delay write AFTER" if type_ == "duration" else "",
+        )
 
 
 def _membership(ctx: Context, node: n.MembershipChange, scope: Scope, where: str) -> None:
@@ -88,8 +102,15 @@ def _membership(ctx: Context, node: n.MembershipChange, scope: Scope, where: str
 
 def _who(ctx: Context, who: str, span: Span) -> None:
     place = Span(span.path, span.start, span.start + len(who))
-    ctx.report.unknown("unknown-name", who, place, "who", f"only a contact enters or leaves a segment, and `{who}` is none",
-                       "write contact", lambda: ([Candidate("contact", "contact")],))
+    ctx.report.unknown(
+        "unknown-name",
+        who,
+        place,
+        "who",
+        f"only a contact enters or leaves a segment, and `{who}` is none",
+        "write contact",
+        lambda: ([Candidate("contact", "contact")],),
+    )
 
 
 def _where(ctx: Context, node: Any, scope: Scope) -> None:
@@ -102,7 +123,12 @@ def _watched(ctx: Context, node: n.Name, word: str) -> str | None:
     if not node.name.startswith("contact."):
         known = node.name in ctx.model.constants or node.name.startswith("event.")
         if known:
-            ctx.report.add("wrong-kind", node.span, f"only facts of the contact change, and `{node.name}` is none", f"write contact.NAME {word} …")
+            ctx.report.add(
+                "wrong-kind",
+                node.span,
+                f"only facts of the contact change, and `{node.name}` is none",
+                f"write contact.NAME {word} …",
+            )
             return None
         return names.resolve(ctx, node, Scope(place=f"what stands before {word}"))
     return names.attribute(ctx, node.name[8:], node.span)
@@ -132,10 +158,17 @@ def _anchored(ctx: Context, node: n.Anchored, scope: Scope, where: str) -> None:
         values.span_of_time(ctx, node.offset, "BEFORE" if node.sign < 0 else "AFTER")
     type_ = value(ctx, node.anchor, own)
     if type_ == "birthday":
-        ctx.report.add("type-mismatch", node.anchor.span, f"{describe(node.anchor)} comes every year", f"write ANNIVERSARY OF {_name(node.anchor)}",
-                       suggestion=f"ANNIVERSARY OF {_name(node.anchor)}")
+        ctx.report.add(
+            "type-mismatch",
+            node.anchor.span,
+            f"{describe(node.anchor)} comes every year",
+            f"write ANNIVERSARY OF {_name(node.anchor)}",
+            suggestion=f"ANNIVERSARY OF {_name(node.anchor)}",
+        )
     elif type_ not in (None, *_MOMENTS):
-        ctx.report.add("type-mismatch", node.anchor.span, f"{describe(node.anchor)} is {SHOWN[type_]}, and a date or a moment is needed here")
+        ctx.report.add(
+            "type-mismatch", node.anchor.span, f"{describe(node.anchor)} is {SHOWN[type_]}, and a date or a moment is needed here"
+        )
     values.clock(ctx, node.at, "AT")
     _where(ctx, node, own)
 
@@ -150,14 +183,18 @@ def _anniversary(ctx: Context, node: n.Anniversary, scope: Scope, where: str) ->
         values.span_of_time(ctx, node.offset, "BEFORE" if node.sign < 0 else "AFTER")
     type_ = value(ctx, node.anchor, own)
     if type_ not in (None, "birthday", *_MOMENTS):
-        ctx.report.add("type-mismatch", node.anchor.span, f"{describe(node.anchor)} is {SHOWN[type_]}, and an anniversary needs a date")
+        ctx.report.add(
+            "type-mismatch", node.anchor.span, f"{describe(node.anchor)} is {SHOWN[type_]}, and an anniversary needs a date"
+        )
     values.clock(ctx, node.at, "AT")
     _where(ctx, node, own)
 
 
 def _every(ctx: Context, node: n.Every, scope: Scope, where: str) -> None:
     if where == "WAIT UNTIL":
-        ctx.report.add("type-mismatch", node.span, "WAIT UNTIL waits for one moment, and EVERY has many", "write AFTER … AT … ON monday")
+        ctx.report.add(
+            "type-mismatch", node.span, "WAIT UNTIL waits for one moment, and EVERY has many", "write AFTER … AT … ON monday"
+        )
     rhythm(ctx, node.rhythm, scope)
     _where(ctx, node, Scope((), scope.bindings, scope.journey, "a time trigger") if where == "WHEN" else scope)
 
@@ -173,13 +210,34 @@ def rhythm(ctx: Context, node: n.Rhythm, scope: Scope) -> None:
         if node.unit != "month":
             ctx.report.add("bad-count", node.span, "ON with a number is a day of the month", "write EVERY month ON 15")
         elif not 1 <= node.month_day <= 31:
-            ctx.report.add("bad-count", node.span, f"no month has a day {node.month_day}", "days of the month are 1 to 31; beyond its end, a month's last day counts")
+            ctx.report.add(
+                "bad-count",
+                node.span,
+                f"no month has a day {node.month_day}",
+                "days of the month are 1 to 31; beyond its end, a month's last day counts",
+            )
     values.clock(ctx, node.at, "AT")
 
 
 _UNITS = ("second", "minute", "hour", "day", "week", "month", "year")
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "weekday", "weekend",
-             "mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_WEEKDAYS = (
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+    "weekday",
+    "weekend",
+    "mon",
+    "tue",
+    "wed",
+    "thu",
+    "fri",
+    "sat",
+    "sun",
+)
 
 
 def unknown_period(ctx: Context, node: n.Name, where: str, weekdays: bool = False) -> None:
@@ -192,8 +250,15 @@ def unknown_period(ctx: Context, node: n.Name, where: str, weekdays: bool = Fals
         constants = [Candidate(name, name, Slot("constant", name, item.name_span)) for name, item in ctx.model.constants.items()]
         return units + constants, ()
 
-    ctx.report.unknown("unknown-name", node.name, node.span, ("value", node.name), f"`{node.name}` means nothing here",
-                       f"{where} needs a unit such as day, a duration such as 7 days, or the name of a constant", tiers)
+    ctx.report.unknown(
+        "unknown-name",
+        node.name,
+        node.span,
+        ("value", node.name),
+        f"`{node.name}` means nothing here",
+        f"{where} needs a unit such as day, a duration such as 7 days, or the name of a constant",
+        tiers,
+    )
 
 
 def _absence(ctx: Context, node: n.Absence, scope: Scope, where: str) -> None:
@@ -213,7 +278,13 @@ def _condition(ctx: Context, node: n.Condition, scope: Scope, where: str) -> Non
         conditions.site(ctx, inner, scope)
         return
     help, suggestion = _as_trigger(inner)
-    ctx.report.add("condition-as-trigger", node.span, f"a condition does not happen, so it can't stand after {where}", help, suggestion=suggestion)
+    ctx.report.add(
+        "condition-as-trigger",
+        node.span,
+        f"a condition does not happen, so it can't stand after {where}",
+        help,
+        suggestion=suggestion,
+    )
     found = len(ctx.report.found)
     value(ctx, inner, scope)
     del ctx.report.found[found:]
@@ -236,6 +307,13 @@ def _as_trigger(node: n.Node) -> tuple[str, str | None]:
 
 
 _CHECKS: dict[type, Any] = {
-    n.Happening: _happening, n.MembershipChange: _membership, n.Becomes: _becomes, n.Changes: _changes, n.Anchored: _anchored,
-    n.Anniversary: _anniversary, n.Every: _every, n.Absence: _absence, n.Condition: _condition,
+    n.Happening: _happening,
+    n.MembershipChange: _membership,
+    n.Becomes: _becomes,
+    n.Changes: _changes,
+    n.Anchored: _anchored,
+    n.Anniversary: _anniversary,
+    n.Every: _every,
+    n.Absence: _absence,
+    n.Condition: _condition,
 }

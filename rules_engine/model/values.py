@@ -16,14 +16,32 @@ from rules_engine.model.meaning import Scope
 from rules_engine.syntax import nodes as n
 
 SHOWN = {
-    "text": "a text", "number": "a number", "boolean": "yes or no", "date": "a date", "time": "a time of day", "datetime": "a moment",
-    "duration": "a duration", "list": "a list", "map": "a map", "birthday": "a birthday", "contact": "the contact itself",
+    "text": "a text",
+    "number": "a number",
+    "boolean": "yes or no",
+    "date": "a date",
+    "time": "a time of day",
+    "datetime": "a moment",
+    "duration": "a duration",
+    "list": "a list",
+    "map": "a map",
+    "birthday": "a birthday",
+    "contact": "the contact itself",
 }
 _MOMENTS = frozenset({"date", "datetime", "birthday"})
 _ORDERED = frozenset({"number", "date", "time", "datetime", "duration", "text"})
 _APPROXIMATE_DAYS = {
-    "second": 1 / 86_400, "minute": 1 / 1_440, "hour": 1 / 24, "day": 1.0, "week": 7.0, "month": 30.44, "year": 365.25,
-    "business day": 1.4, "business hour": 1 / 8, "business minute": 1 / 480, "business second": 1 / 28_800,
+    "second": 1 / 86_400,
+    "minute": 1 / 1_440,
+    "hour": 1 / 24,
+    "day": 1.0,
+    "week": 7.0,
+    "month": 30.44,
+    "year": 365.25,
+    "business day": 1.4,
+    "business hour": 1 / 8,
+    "business minute": 1 / 480,
+    "business second": 1 / 28_800,
 }
 _NO_DAYS = ("business week", "business month", "business year")
 _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "=": "!=", "!=": "="}
@@ -49,14 +67,23 @@ def _names_segment(ctx: Context, node: n.Name) -> bool:
     if name not in ctx.model.segments or name in ctx.model.constants:
         return False
     ctx.used.add(("segment", name))
-    ctx.report.add("wrong-kind", node.span, f"`{name}` is a segment, not a condition", f"write contact IN {name}", suggestion=f"contact IN {name}")
+    ctx.report.add(
+        "wrong-kind",
+        node.span,
+        f"`{name}` is a segment, not a condition",
+        f"write contact IN {name}",
+        suggestion=f"contact IN {name}",
+    )
     return True
 
 
 def _not_a_condition(ctx: Context, node: n.Node, type_: str) -> None:
     what = describe(node)
-    help = {"number": f"compare it: {what} > 0", "text": f'compare it: {what} = "…", or ask {what} IS SET',
-            "contact": "name a segment: contact IN newsletter"}.get(type_, f"compare it, or ask {what} IS SET")
+    help = {
+        "number": f"compare it: {what} > 0",
+        "text": f'compare it: {what} = "…", or ask {what} IS SET',
+        "contact": "name a segment: contact IN newsletter",
+    }.get(type_, f"compare it, or ask {what} IS SET")
     ctx.report.add("not-a-condition", node.span, f"{what} is {SHOWN.get(type_, type_)}, which is neither true nor false", help)
 
 
@@ -94,6 +121,7 @@ def shown_duration(node: n.Duration) -> str:
 
 # ── literals ──
 
+
 def _literal(ctx: Context, node: n.Literal, scope: Scope) -> str | None:
     kind = node.type
     if kind == "text":
@@ -121,6 +149,7 @@ def check_date(ctx: Context, node: n.Literal) -> bool:
 
 def _no_such_date(ctx: Context, text: str, span: Span) -> None:
     from calendar import monthrange
+
     year, month, _ = (int(part) for part in text.split("-"))
     if 1 <= month <= 12 and year >= 1:
         last = monthrange(year, month)[1]
@@ -170,7 +199,9 @@ def _duration(ctx: Context, node: n.Duration, scope: Scope) -> str:
         seen.add(unit)
     days = approximate_days(node)
     if days > MAX_DURATION_YEARS * 366:
-        ctx.report.add("bad-duration", node.span, f"{shown_duration(node)} is longer than {MAX_DURATION_YEARS} years", "check the unit")
+        ctx.report.add(
+            "bad-duration", node.span, f"{shown_duration(node)} is longer than {MAX_DURATION_YEARS} years", "check the unit"
+        )
     return "duration"
 
 
@@ -193,8 +224,12 @@ def _placeholder(ctx: Context, part: n.Placeholder, text: n.Text, scope: Scope) 
     span = _place_in_text(part, text)
     type_ = names.resolve(ctx, n.Name(part.name, span=span), scope)
     if type_ in ("map", "contact"):
-        ctx.report.add("bad-placeholder", span, f"`{{{part.name}}}` is {SHOWN[type_]}, which can't be written into a text",
-                       "name one value, such as {contact.first_name}")
+        ctx.report.add(
+            "bad-placeholder",
+            span,
+            f"`{{{part.name}}}` is {SHOWN[type_]}, which can't be written into a text",
+            "name one value, such as {contact.first_name}",
+        )
 
 
 def _place_in_text(part: n.Placeholder, text: n.Text) -> Span:
@@ -215,7 +250,9 @@ def _place_in_text(part: n.Placeholder, text: n.Text) -> Span:
     return Span(text.span.path, found, found + len(part.name))
 
 
-_BROKEN = re.compile(r"\{\s*((?:contact|event|campaign)\b[^{}|\n]*)(?:\|[^{}\n]*)?(\}|$)|\{\{\s*([\w.]+)[^{}\n]*\}\}|[\[<%]{1,2}\s*(contact\.\w+)\s*[\]>%]{1,2}")
+_BROKEN = re.compile(
+    r"\{\s*((?:contact|event|campaign)\b[^{}|\n]*)(?:\|[^{}\n]*)?(\}|$)|\{\{\s*([\w.]+)[^{}\n]*\}\}|[\[<%]{1,2}\s*(contact\.\w+)\s*[\]>%]{1,2}"
+)
 
 
 def _braces(ctx: Context, node: n.Literal, whole: n.Text | None = None) -> str:
@@ -228,7 +265,9 @@ def _braces(ctx: Context, node: n.Literal, whole: n.Text | None = None) -> str:
         return "text"
     inner = re.sub(r"[^\w.]+", ".", (match[1] or match[3] or match[4] or "").strip()).strip(".")
     shown = match[0] if len(match[0]) <= 40 else match[0][:39] + "…"
-    ctx.report.add("bad-placeholder", node.span, f"`{shown}` is not a placeholder", f"write {{{inner}}}; for a brace as it is, write \\{{")
+    ctx.report.add(
+        "bad-placeholder", node.span, f"`{shown}` is not a placeholder", f"write {{{inner}}}; for a brace as it is, write \\{{"
+    )
     return "text"
 
 
@@ -250,6 +289,7 @@ def _map(ctx: Context, node: n.Map, scope: Scope) -> str:
 
 # ── arithmetic ──
 
+
 def _negative(ctx: Context, node: n.Negative, scope: Scope) -> str | None:
     type_ = value(ctx, node.value, scope)
     if type_ not in (None, "number", "duration"):
@@ -270,8 +310,11 @@ def _arithmetic(ctx: Context, node: n.Arithmetic, scope: Scope) -> str | None:
         verb = {"+": "added to", "-": "taken from", "*": "multiplied with", "/": "divided by"}[op]
         first, second = (node.right, node.left) if op in "+-" else (node.left, node.right)
         types = (right, left) if op in "+-" else (left, right)
-        ctx.report.add("type-mismatch", node.span,
-                       f"{describe(first)} is {SHOWN[types[0]]} and can't be {verb} {describe(second)}, which is {SHOWN[types[1]]}")
+        ctx.report.add(
+            "type-mismatch",
+            node.span,
+            f"{describe(first)} is {SHOWN[types[0]]} and can't be {verb} {describe(second)}, which is {SHOWN[types[1]]}",
+        )
     return type_
 
 
@@ -293,6 +336,7 @@ def _sum_type(op: str, left: str, right: str) -> str | None:
 
 # ── conditions ──
 
+
 def _and(ctx: Context, node: n.And, scope: Scope) -> str:
     for item in node.items:
         condition(ctx, item, scope)
@@ -302,6 +346,7 @@ def _and(ctx: Context, node: n.And, scope: Scope) -> str:
 
 def _contradictions(ctx: Context, node: n.And, scope: Scope) -> None:
     from rules_engine.model import conditions
+
     conditions.check_and(ctx, node, scope)
 
 
@@ -309,6 +354,7 @@ def _or(ctx: Context, node: n.Or, scope: Scope) -> str:
     for item in node.items:
         condition(ctx, item, scope)
     from rules_engine.model import conditions
+
     conditions.check_or(ctx, node)
     return "boolean"
 
@@ -348,14 +394,17 @@ def _note_risk(ctx: Context, op: str, left: n.Node) -> None:
         ctx.guards.add(name)
 
 
-def comparable(ctx: Context, op: str, left: n.Node, left_type: str | None, right: n.Node, right_type: str | None, scope: Scope,
-               span: Span) -> None:
+def comparable(
+    ctx: Context, op: str, left: n.Node, left_type: str | None, right: n.Node, right_type: str | None, scope: Scope, span: Span
+) -> None:
     """Two sides of a comparison: the types must fit, texts must be among the values of ONE OF, and the two must not both be fixed."""
     if left_type == right_type or left_type is None or right_type is None:
         choice(ctx, left, right, scope)
         choice(ctx, right, left, scope)
         if left_type is not None and op not in ("=", "!=") and left_type not in _ORDERED:
-            ctx.report.add("type-mismatch", span, f"{describe(left)} is {SHOWN[left_type]}, which has no order", "compare it with = or !=")
+            ctx.report.add(
+                "type-mismatch", span, f"{describe(left)} is {SHOWN[left_type]}, which has no order", "compare it with = or !="
+            )
         return
     if left_type in _MOMENTS and right_type in _MOMENTS:
         return
@@ -368,15 +417,25 @@ def mismatch(ctx: Context, left: n.Node, left_type: str, right: n.Node, right_ty
         better = _rewritten(one, wanted)
         if better:
             other = left if one is right else right
-            ctx.report.add("type-mismatch", one.span, f"{describe(other)} is {SHOWN[wanted]}, but {describe(one)} is {_of_type(one)}",
-                           f"write {better}", suggestion=better)
+            ctx.report.add(
+                "type-mismatch",
+                one.span,
+                f"{describe(other)} is {SHOWN[wanted]}, but {describe(one)} is {_of_type(one)}",
+                f"write {better}",
+                suggestion=better,
+            )
             return
-    ctx.report.add("type-mismatch", span,
-                   f"{describe(left)} is {SHOWN[left_type]} and {describe(right)} is {SHOWN[right_type]}: they can't be compared")
+    ctx.report.add(
+        "type-mismatch",
+        span,
+        f"{describe(left)} is {SHOWN[left_type]} and {describe(right)} is {SHOWN[right_type]}: they can't be compared",
+    )
 
 
 def _of_type(node: n.Node) -> str:
-    return SHOWN.get("number" if isinstance(node, n.Literal) and node.type == "percent" else getattr(node, "type", ""), "something else")
+    return SHOWN.get(
+        "number" if isinstance(node, n.Literal) and node.type == "percent" else getattr(node, "type", ""), "something else"
+    )
 
 
 def _rewritten(node: n.Node, wanted: str) -> str | None:
@@ -429,8 +488,13 @@ def one_of(ctx: Context, allowed: tuple[Any, ...], given: n.Literal, whose: str)
     texts = [str(one) for one in allowed]
     near = ctx.report.speller.nearest(str(given.value), texts)
     listed = ", ".join(f'"{one}"' if isinstance(one, str) else str(one) for one in allowed[:12])
-    ctx.report.add("unknown-choice", given.span, f"{shown_literal(given)} is not among the values of {whose}",
-                   f'did you mean "{near}"?' if near else f"its values are {listed}", suggestion=f'"{near}"' if near else None)
+    ctx.report.add(
+        "unknown-choice",
+        given.span,
+        f"{shown_literal(given)} is not among the values of {whose}",
+        f'did you mean "{near}"?' if near else f"its values are {listed}",
+        suggestion=f'"{near}"' if near else None,
+    )
 
 
 def _member(ctx: Context, node: n.Compare, scope: Scope) -> None:
@@ -442,8 +506,12 @@ def _member(ctx: Context, node: n.Compare, scope: Scope) -> None:
     _note_risk(ctx, node.op, left)
     if left_type == "list":
         value(ctx, right, scope)
-        ctx.report.add("type-mismatch", node.span, f"{describe(left)} is a list, and IN asks whether one value is in a list",
-                       f"ask {describe(left)} CONTAINS a value")
+        ctx.report.add(
+            "type-mismatch",
+            node.span,
+            f"{describe(left)} is a list, and IN asks whether one value is in a list",
+            f"ask {describe(left)} CONTAINS a value",
+        )
         return
     if type(right) is n.List:
         if not right.items:
@@ -455,28 +523,44 @@ def _member(ctx: Context, node: n.Compare, scope: Scope) -> None:
         ctx.used.add(("segment", right.name))
         if left_type is None and type(left) is n.Name and "." not in left.name:
             return  # a slip in `contact`, which has its message
-        ctx.report.add("wrong-kind", right.span, f"`{right.name}` is a segment, and {describe(left)} can't be in it",
-                       f"write contact IN {right.name}")
+        ctx.report.add(
+            "wrong-kind",
+            right.span,
+            f"`{right.name}` is a segment, and {describe(left)} can't be in it",
+            f"write contact IN {right.name}",
+        )
         return
     right_type = value(ctx, right, scope)
     if right_type not in (None, "list"):
-        ctx.report.add("type-mismatch", right.span, f"{describe(right)} is {SHOWN[right_type]}, and IN needs a list",
-                       f"write [{shown_literal(right)}], or compare with =" if isinstance(right, n.Literal) else "write a list: [ … ]")
+        ctx.report.add(
+            "type-mismatch",
+            right.span,
+            f"{describe(right)} is {SHOWN[right_type]}, and IN needs a list",
+            f"write [{shown_literal(right)}], or compare with =" if isinstance(right, n.Literal) else "write a list: [ … ]",
+        )
 
 
 def _in_segment(ctx: Context, right: n.Node, scope: Scope) -> None:
     if type(right) is n.Name and "." not in right.name:
         if right.name in ctx.model.constants and right.name not in ctx.model.segments:
             ctx.used.add(("constant", right.name))
-            ctx.report.add("wrong-kind", right.span, f"`{right.name}` is a constant, not a segment", "name a segment: contact IN newsletter")
+            ctx.report.add(
+                "wrong-kind", right.span, f"`{right.name}` is a constant, not a segment", "name a segment: contact IN newsletter"
+            )
             return
         names.segment(ctx, right.name, right.span)
         return
     if isinstance(right, n.List):
-        ctx.report.add("type-mismatch", right.span, "`contact IN` takes one segment", "join several with OR: contact IN a OR contact IN b")
+        ctx.report.add(
+            "type-mismatch", right.span, "`contact IN` takes one segment", "join several with OR: contact IN a OR contact IN b"
+        )
         return
-    ctx.report.add("type-mismatch", right.span, f"`contact IN` needs the name of a segment, and {describe(right)} is none",
-                   "write the name without quotes and dots: contact IN newsletter")
+    ctx.report.add(
+        "type-mismatch",
+        right.span,
+        f"`contact IN` needs the name of a segment, and {describe(right)} is none",
+        "write the name without quotes and dots: contact IN newsletter",
+    )
 
 
 def _text_test(ctx: Context, node: n.Compare, scope: Scope) -> None:
@@ -489,11 +573,18 @@ def _text_test(ctx: Context, node: n.Compare, scope: Scope) -> None:
     word = op.upper()
     wanted = ("text", "list") if op == "contains" else ("text",)
     if left is not None and left not in wanted:
-        ctx.report.add("type-mismatch", node.left.span, f"{describe(node.left)} is {SHOWN[left]}, and {word} looks into "
-                       f"{' or '.join(SHOWN[one] for one in wanted)}")
+        ctx.report.add(
+            "type-mismatch",
+            node.left.span,
+            f"{describe(node.left)} is {SHOWN[left]}, and {word} looks into {' or '.join(SHOWN[one] for one in wanted)}",
+        )
     elif right not in (None, "text") and left != "list":
-        ctx.report.add("type-mismatch", node.right.span, f"{describe(node.right)} is {SHOWN[right or 'text']}, and {word} looks for a text",
-                       f'write "{shown_literal(node.right)}"' if isinstance(node.right, n.Literal) else "")
+        ctx.report.add(
+            "type-mismatch",
+            node.right.span,
+            f"{describe(node.right)} is {SHOWN[right or 'text']}, and {word} looks for a text",
+            f'write "{shown_literal(node.right)}"' if isinstance(node.right, n.Literal) else "",
+        )
 
 
 def _pattern(ctx: Context, node: n.Node, scope: Scope) -> None:
@@ -504,7 +595,12 @@ def _pattern(ctx: Context, node: n.Node, scope: Scope) -> None:
         return
     fault = _pattern_fault(node.value)
     if fault:
-        ctx.report.add("bad-pattern", node.span, f"this is no regular expression: {fault}", r"the syntax is RE2's; a dot or bracket as it is reads \. or \(")
+        ctx.report.add(
+            "bad-pattern",
+            node.span,
+            f"this is no regular expression: {fault}",
+            r"the syntax is RE2's; a dot or bracket as it is reads \. or \(",
+        )
     else:
         ctx.patterns.add(node.value)
 
@@ -535,8 +631,12 @@ def _between(ctx: Context, node: n.Between, scope: Scope) -> str:
     _note_risk(ctx, "<=", node.value)
     low, high = fixed(ctx, node.low), fixed(ctx, node.high)
     if low is not None and high is not None and type(low) is type(high) and low > high:
-        ctx.report.add("reversed-range", node.span, f"nothing lies between {describe(node.low)} and {describe(node.high)}: the first is greater",
-                       "write the smaller one first")
+        ctx.report.add(
+            "reversed-range",
+            node.span,
+            f"nothing lies between {describe(node.low)} and {describe(node.high)}: the first is greater",
+            "write the smaller one first",
+        )
     return "boolean"
 
 
@@ -563,12 +663,17 @@ def _is_set(ctx: Context, node: n.IsSet, scope: Scope) -> str:
         if node.value.name.startswith("contact."):
             ctx.guards.add(node.value.name[8:])
     elif not isinstance(node.value, n.Aggregate):
-        ctx.report.add("type-mismatch", node.span, f"only a name can be unset; {describe(node.value)} always is",
-                       "ask it of an attribute or a field: contact.email IS SET")
+        ctx.report.add(
+            "type-mismatch",
+            node.span,
+            f"only a name can be unset; {describe(node.value)} always is",
+            "ask it of an attribute or a field: contact.email IS SET",
+        )
     return "boolean"
 
 
 # ── history ──
+
 
 def _did(ctx: Context, node: n.Did, scope: Scope) -> str:
     negations, ctx.negations = ctx.negations, 0
@@ -589,7 +694,11 @@ def _aggregate(ctx: Context, node: n.Aggregate, scope: Scope) -> str | None:
         return "number"
     if function in ("sum", "avg"):
         if type_ not in (None, "number") and node.value is not None:
-            ctx.report.add("type-mismatch", node.value.span, f"{describe(node.value)} is {SHOWN[type_]}, and {function.upper()} needs numbers")
+            ctx.report.add(
+                "type-mismatch",
+                node.value.span,
+                f"{describe(node.value)} is {SHOWN[type_]}, and {function.upper()} needs numbers",
+            )
         return "number"
     if function in ("min", "max") and type_ is not None and type_ not in _ORDERED and node.value is not None:
         ctx.report.add("type-mismatch", node.value.span, f"{describe(node.value)} is {SHOWN[type_]}, which has no order")
@@ -602,8 +711,12 @@ def history(ctx: Context, node: n.History, scope: Scope) -> Scope:
     if node.within is not None:
         span_of_time(ctx, node.within, "WITHIN")
     if node.since_start and not scope.journey:
-        ctx.report.add("no-journey", node.span, f"SINCE START belongs to a journey, and {scope.place or 'this place'} has none",
-                       "say how far back: WITHIN 30 days")
+        ctx.report.add(
+            "no-journey",
+            node.span,
+            f"SINCE START belongs to a journey, and {scope.place or 'this place'} has none",
+            "say how far back: WITHIN 30 days",
+        )
     return inner
 
 
@@ -635,12 +748,15 @@ def subject(ctx: Context, node: n.Occurrence, info: Any, scope: Scope) -> None:
     for item in items:
         type_ = value(ctx, item, scope)
         if type_ not in (None, "text"):
-            ctx.report.add("type-mismatch", item.span, f"the subject of `{node.event}` is a text, and {describe(item)} is {SHOWN[type_]}")
+            ctx.report.add(
+                "type-mismatch", item.span, f"the subject of `{node.event}` is a text, and {describe(item)} is {SHOWN[type_]}"
+            )
         elif template and isinstance(item, n.Literal) and "*" not in item.value:
             ctx.subjects.append((node.event, item.value, item.span))
 
 
 # ── durations and counts where a clause or step needs them ──
+
 
 def span_of_time(ctx: Context, node: n.Node, where: str, zero: bool = False) -> None:
     """A duration or the name of a constant that is one, above zero (unless `zero`)."""
@@ -648,7 +764,12 @@ def span_of_time(ctx: Context, node: n.Node, where: str, zero: bool = False) -> 
     if isinstance(node, n.Name) and type_ is None and not node.name.startswith(("contact.", "event.")):
         return
     if type_ not in (None, "duration"):
-        ctx.report.add("type-mismatch", node.span, f"{where} needs a duration, and {describe(node)} is {SHOWN[type_]}", "such as 3 days or 36h")
+        ctx.report.add(
+            "type-mismatch",
+            node.span,
+            f"{where} needs a duration, and {describe(node)} is {SHOWN[type_]}",
+            "such as 3 days or 36h",
+        )
         return
     length = fixed(ctx, node)
     if isinstance(length, float) and length <= 0 and not zero:
@@ -674,7 +795,9 @@ def clock(ctx: Context, node: n.Node | None, where: str) -> int | None:
         return node.value if check_time(ctx, node) else None
     type_ = value(ctx, node, Scope(place=where))
     if type_ not in (None, "time"):
-        ctx.report.add("type-mismatch", node.span, f"{where} needs a time of day, and {describe(node)} is {SHOWN[type_]}", "such as 09:00")
+        ctx.report.add(
+            "type-mismatch", node.span, f"{where} needs a time of day, and {describe(node)} is {SHOWN[type_]}", "such as 09:00"
+        )
         return None
     minutes = fixed(ctx, node)
     return minutes if isinstance(minutes, int) and not isinstance(minutes, bool) else None
@@ -684,8 +807,12 @@ def window(ctx: Context, start: n.Node, end: n.Node, where: str, span: Span) -> 
     """From a time of day to another; over midnight if the second is earlier, never empty."""
     first, last = clock(ctx, start, where), clock(ctx, end, where)
     if first is not None and first == last:
-        ctx.report.add("empty-window", span, f"from {shown_time(first)} to {shown_time(first)} is no time at all: the end is not included",
-                       "for the whole day, leave the window out")
+        ctx.report.add(
+            "empty-window",
+            span,
+            f"from {shown_time(first)} to {shown_time(first)} is no time at all: the end is not included",
+            "for the whole day, leave the window out",
+        )
 
 
 def shown_time(minutes: int) -> str:
@@ -702,7 +829,12 @@ def zone(ctx: Context, node: n.Node | None, scope: Scope) -> None:
         return
     type_ = value(ctx, node, scope)
     if type_ not in (None, "text"):
-        ctx.report.add("type-mismatch", node.span, f"{describe(node)} is {SHOWN[type_]}, and a time zone is a text", 'such as contact.timezone or "Europe/Prague"')
+        ctx.report.add(
+            "type-mismatch",
+            node.span,
+            f"{describe(node)} is {SHOWN[type_]}, and a time zone is a text",
+            'such as contact.timezone or "Europe/Prague"',
+        )
     elif isinstance(node, n.Name) and node.name in ctx.model.constants:
         text = fixed(ctx, node)
         if isinstance(text, str):
@@ -717,7 +849,20 @@ def _name(ctx: Context, node: n.Name, scope: Scope) -> str | None:
 
 
 _CHECKS: dict[type, Callable[[Context, Any, Scope], str | None]] = {
-    n.Literal: _literal, n.Duration: _duration, n.Text: _text, n.Name: _name, n.List: _list, n.Map: _map, n.Negative: _negative,
-    n.Arithmetic: _arithmetic, n.And: _and, n.Or: _or, n.Not: _not, n.Compare: _compare, n.Between: _between, n.IsSet: _is_set,
-    n.Did: _did, n.Aggregate: _aggregate,
+    n.Literal: _literal,
+    n.Duration: _duration,
+    n.Text: _text,
+    n.Name: _name,
+    n.List: _list,
+    n.Map: _map,
+    n.Negative: _negative,
+    n.Arithmetic: _arithmetic,
+    n.And: _and,
+    n.Or: _or,
+    n.Not: _not,
+    n.Compare: _compare,
+    n.Between: _between,
+    n.IsSet: _is_set,
+    n.Did: _did,
+    n.Aggregate: _aggregate,
 }

@@ -25,7 +25,7 @@ from rules_engine.limits import MAX_ATTEMPTS
 from rules_engine.service import faults as points
 from rules_engine.service.runner import Runner, ThreadRunner
 from rules_engine.store import codec
-from rules_engine.store.port import CLAIM, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, Verdict
+from rules_engine.store.port import CLAIM, ENOUGH, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, Verdict
 
 log = logging.getLogger("camp.dispatch")
 
@@ -62,6 +62,7 @@ class Dispatcher:
         self._settings, self._project = settings or {}, project or Path()
         self._attributes = attributes or real_attributes()
         self._runner = runner or ThreadRunner()
+        self._look = LOOK
 
     # ------------------------------------------------------------ verbs
 
@@ -80,7 +81,7 @@ class Dispatcher:
         """
         now = self._clock.now()
         bench = _Bench(self, now, replay=until is not None)
-        claimed = self._store.claim_effects(now if until is None else until, now, LOOK, bench.judge)
+        claimed = self._claim(now if until is None else until, now, bench)
         if not claimed:
             return bench.ended or None
         settlements, news = [], []
@@ -92,6 +93,14 @@ class Dispatcher:
         self._faults(points.AFTER_CALL)
         self._store.settle(settlements, news)
         return bench.ended + Counter(settlement.state for settlement in settlements)
+
+    def _claim(self, due: int, now: int, bench: _Bench) -> list[Candidate]:
+        """Looks at a few where only a few can be taken, and further if none of those could be."""
+        claimed = self._store.claim_effects(due, now, self._look, bench.judge)
+        if not claimed and not bench.ended and self._look < LOOK:
+            claimed = self._store.claim_effects(due, now, LOOK, bench.judge)
+        self._look = LOOK if not claimed or bench.repeatable else 2 * self._runner.workers
+        return claimed
 
     # ------------------------------------------------------------ hand-over
 
@@ -171,15 +180,15 @@ class _Bench:
     def __init__(self, dispatcher: Dispatcher, now: int, replay: bool) -> None:
         self._dispatcher, self._now, self._replay = dispatcher, now, replay
         self._left: int | None = None
-        self._kind = False
+        self.repeatable = False  # what is claimed this time
         self.ended: Counter = Counter()
 
     def judge(self, candidate: Candidate) -> Verdict | None:
         """Claim it, end it, or (None) leave it for later."""
         effect = candidate.effect
-        if (
-            self._left == 0 or candidate.pending and not self._replay
-        ):  # pending: an unsubscribe may be among the unread news (promise P9)
+        if self._left == 0:
+            return ENOUGH
+        if candidate.pending and not self._replay:  # an unsubscribe may be among the unread news (promise P9)
             return None
         verdict = None if self._replay else expiry(effect, self._now) or self._consent(candidate)
         if verdict is not None:
@@ -187,8 +196,8 @@ class _Bench:
             return verdict
         kind = self._dispatcher.repeatable(effect)
         if self._left is None:
-            self._kind, self._left = kind, BATCH if kind else self._dispatcher._runner.workers
-        if kind != self._kind:
+            self.repeatable, self._left = kind, BATCH if kind else self._dispatcher._runner.workers
+        if kind != self.repeatable:
             return None
         self._left -= 1
         return CLAIM

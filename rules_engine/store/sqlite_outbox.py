@@ -8,7 +8,18 @@ from typing import Any
 from rules_engine.decisions import Effect
 from rules_engine.store.codec import dump, load, plain
 from rules_engine.store.database import Database
-from rules_engine.store.port import DIED, ENOUGH, RESOLUTIONS, RESTARTED, Arrival, Attempt, Candidate, EffectRow, Settlement, Verdict
+from rules_engine.store.port import (
+    DIED,
+    ENOUGH,
+    RESOLUTIONS,
+    RESTARTED,
+    Arrival,
+    Attempt,
+    Candidate,
+    EffectRow,
+    Settlement,
+    Verdict,
+)
 from rules_engine.store.tables import TABLES
 from rules_engine.store.tables import Attempt as AttemptTable
 from rules_engine.store.tables import Effect as EffectTable

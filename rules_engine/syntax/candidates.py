@@ -223,7 +223,7 @@ def _inserted(parser: Parser, site: Site, before: Raw | None, steps: int) -> Ite
         what = words.kind_in_words(kind)
         message = f"{what} is missing before {found}"
         if kind == "_NL":
-            cost, message = 2.2, f"{found} begins a new line"
+            cost, message = 1.9, f"{found} begins a new line"
         text = f" {new}" if at_end else f"{new} "
         span_start, span_end = (before[2], before[3]) if at_end and before else (start, end)
         suggestion = None if kind in _VALUES or at_end else text + value if kind != "_NL" else None

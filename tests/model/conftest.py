@@ -38,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def problems(host: hosts.Host, folder: Path) -> Callable[..., list[Diagnostic]]:
     """What is wrong with one text, or with several files; `project`: with a camp.toml (else it is a lone file)."""
+
     def run(text: str, *others: str, project: bool = False) -> list[Diagnostic]:
         files, found = [], []
         for number, one in enumerate((text, *others)):
@@ -45,12 +46,15 @@ def problems(host: hosts.Host, folder: Path) -> Callable[..., list[Diagnostic]]:
             files.append(file)
             found += diagnostics
         return found + check(files, host, Project(folder, project, {}, folder / "templates"))
+
     return run
 
 
 @pytest.fixture(scope="session")
 def names(problems: Callable[..., list[Diagnostic]]) -> Callable[..., list[str]]:
     """Only the names of what is wrong."""
+
     def run(*texts: str, project: bool = False) -> list[str]:
         return [item.name for item in problems(*texts, project=project)]
+
     return run

@@ -77,7 +77,9 @@ def test_bad_yields_nothing_else(name: str, problems) -> None:
 
 
 ALSO = {
-    "bad-template": {"missing-placeholder"}, "unused-constant": set(), "keyword-as-name": {"syntax-error"},
+    "bad-template": {"missing-placeholder"},
+    "unused-constant": set(),
+    "keyword-as-name": {"syntax-error"},
 }
 
 
