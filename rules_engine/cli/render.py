@@ -1,7 +1,7 @@
 """Diagnostics as text, in the formats of `camp check --format`: the only place that knows how a problem looks.
 
-`render(diagnostics, sources, form)` returns all of it at once; `sources` maps the paths of the spans to their texts. Lines and columns
-count from 1, columns in characters, ends excluded."""
+`render(diagnostics, sources, form)` returns all of it at once; `sources` maps the paths of the spans to their texts. Lines and
+columns count from 1, columns in characters, ends excluded."""
 
 from __future__ import annotations
 

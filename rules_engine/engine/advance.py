@@ -371,9 +371,12 @@ class Advanced(tuple[Any, ...]):
 
 def _written_out(site: Site, call: ActionCall, contact: str, at: int, cause: str) -> Decision:
     """The full decision of a plain rule's action."""
-    ruleset = site.ruleset
-    return Decision(at, contact, None, ruleset.name, None, site.step, "action", call.name, call.primary, dict(call.params), "done",
-                    "WHEN " + " OR ".join(trigger.text for trigger in ruleset.triggers), (), cause, site.place)
+    constant = site.constant
+    if constant is None:
+        ruleset = site.ruleset
+        reason = "WHEN " + " OR ".join(trigger.text for trigger in ruleset.triggers)
+        constant = site.constant = (None, ruleset.name, None, site.step, "action", call.name, call.primary, dict(call.params), "done", reason, ())
+    return Decision._make((at, contact, *constant, cause, site.place))
 
 
 def _emitted(item: Emission, contact: str, at: int, cause: str, number: int) -> Event:

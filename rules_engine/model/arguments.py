@@ -1,4 +1,5 @@
-"""Actions with their arguments: each must be a parameter of the action, or mean what `Action.extra` says that further ones mean."""
+"""Actions with their arguments: each must be a parameter of the action, or mean what `Action.extra` says that further ones
+mean."""
 
 from __future__ import annotations
 
@@ -356,7 +357,13 @@ def _text_argument(ctx: Context, parameter: Parameter, given: n.Node, scope: Sco
         ctx.report.add("type-mismatch", given.span, f"`{parameter.name}` is a text, and {describe(given)} is {SHOWN[type_]}")
     elif isinstance(given, n.Literal) and isinstance(given.value, str):
         if kind == "url" and not given.value.startswith(("http://", "https://")):
-            ctx.report.add("bad-url", given.span, f'"{given.value}" is no web address', "write it with https:// in front")
+            ctx.report.add(
+                "bad-url",
+                given.span,
+                f'"{given.value}" is no web address',
+                "write it with https:// in front",
+                suggestion=None if ":" in given.value else f'"https://{given.value}"',
+            )
         elif kind == "email" and not ("@" in given.value.strip("@") and " " not in given.value.strip()):
             ctx.report.add("bad-address", given.span, f'"{given.value}" is no e-mail address', "write name@domain")
 

@@ -1,8 +1,8 @@
 """What leads back to itself: definitions in a circle, and rules that set each other off without end.
 
-The graph has rulesets and facts as nodes: a ruleset leads to the facts its actions change, a fact to the derived facts that follow from it
-and to the rulesets that it triggers. A circle only runs without end if its triggers can turn true again and again: `points.add` alone
-crosses a threshold once, and setting one value changes it once."""
+The graph has rulesets and facts as nodes: a ruleset leads to the facts its actions change, a fact to the derived facts that
+follow from it and to the rulesets that it triggers. A circle only runs without end if its triggers can turn true again and
+again: `points.add` alone crosses a threshold once, and setting one value changes it once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ Key = tuple[str, str]  # ("rule", name) for a ruleset; ("attribute" | "segment" 
 
 
 class _Edge(NamedTuple):
-    """A step of the graph: `effect` where a ruleset changes a fact, `trigger` where a fact starts a ruleset, neither where it derives."""
+    """A step of the graph: `effect` where a ruleset changes a fact, `trigger` where a fact starts a ruleset, neither where it
+    derives."""
 
     start: Key
     end: Key
@@ -227,7 +228,8 @@ def _report(ctx: Context, group: Iterable[Key], edges: list[_Edge], graph: Mappi
 def _whole_cycle(
     ctx: Context, graph: Mapping[Key, list[Key]], names: list[Key], members: set[Key], edges: list[_Edge]
 ) -> list[Key] | None:
-    """The shortest circle through the first ruleset that keeps itself going: alone, or by way of another one that undoes what it does."""
+    """The shortest circle through the first ruleset that keeps itself going: alone, or by way of another one that undoes what
+    it does."""
     first = _cycle(graph, names[0], members)
     if first is None or _sustained(ctx, first, edges):
         return first

@@ -1,8 +1,8 @@
 """Everything that can be said of a project before it runs. `check` is the door; the other modules each know one thing:
 
-names (what a name means) · values (types of expressions) · conditions (never, always) · arguments, messages (actions, templates) ·
-triggers · policy (clauses) · flow (steps) · declarations (the top level) · stories (TESTs) · chains (circles) · report (one cause, one
-message) · suggest (what was meant)."""
+names (what a name means) · values (types of expressions) · conditions (never, always) · arguments, messages (actions,
+templates) · triggers · policy (clauses) · flow (steps) · declarations (the top level) · stories (TESTs) · chains (circles) ·
+report (one cause, one message) · suggest (what was meant)."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def _tests(ctx: Context) -> None:
 
 
 def _guard(ctx: Context, span: Span, work: Callable[[], object]) -> None:
-    """Expressions that are nested beyond what Python can follow (10,000 brackets or minus signs) get a message, never a traceback."""
+    """Expressions that are nested beyond what Python can follow (10,000 brackets or minus signs) get a message, never a
+    traceback."""
     try:
         work()
     except RecursionError:

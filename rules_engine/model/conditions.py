@@ -1,7 +1,8 @@
-"""Conditions that can never hold or always do. What comparisons say of one name is gathered into a range; an empty range can't hold.
+"""Conditions that can never hold or always do. What comparisons say of one name is gathered into a range; an empty range can't
+hold.
 
-A missing value makes a comparison false, and its NOT true: so a contradiction needs at least one plain comparison of the name, and
-`x = 1 OR x != 1` is not "always"."""
+A missing value makes a comparison false, and its NOT true: so a contradiction needs at least one plain comparison of the name,
+and `x = 1 OR x != 1` is not "always"."""
 
 from __future__ import annotations
 
@@ -141,7 +142,7 @@ def _flat(node: Any, kind: type) -> Iterator[n.Node]:
             yield item
 
 
-def _tests(ctx: Context, node: n.Node, negated: bool = False) -> Iterator[_Test]:
+def _tests(ctx: Context, node: Any, negated: bool = False) -> Iterator[_Test]:
     """The comparisons of names with fixed values that a part of a condition consists of; none where it is more than that."""
     kind = type(node)
     if kind is n.Compare:
@@ -225,7 +226,7 @@ def check_or(ctx: Context, node: n.Or) -> None:
             )
 
 
-def check_whole(ctx: Context, node: n.Node, scope: Scope) -> None:
+def check_whole(ctx: Context, node: Any, scope: Scope) -> None:
     """One condition by itself: comparisons of fixed values, of a name with itself, of counts with what no count can be."""
     kind = type(node)
     if kind is n.And or kind is n.Or:
@@ -284,7 +285,8 @@ def _count_verdict(op: str, number: Any) -> bool | None:
 
 
 def shadowed(ctx: Context, earlier: n.Node, later: n.Node) -> bool:
-    """Whether an IF that comes to its second condition has already taken the first: they are the same, or the second says more."""
+    """Whether an IF that comes to its second condition has already taken the first: they are the same, or the second says
+    more."""
     if type(earlier) is type(later) and earlier == later:
         return True
     first, second = list(_tests(ctx, earlier)), list(_tests(ctx, later))
@@ -308,8 +310,8 @@ def _implies(narrow: _Test, wide: _Test) -> bool:
 
 
 def site(ctx: Context, node: n.Node, scope: Scope, wary: bool = True) -> set[str]:
-    """Checks the condition of an IF, a WHERE, a segment …; returns the attributes that it makes sure are there. Not `wary`: what becomes of
-    missing values needs no warning (a contract judges what is there, an expectation is seen to hold or not)."""
+    """Checks the condition of an IF, a WHERE, a segment …; returns the attributes that it makes sure are there. Not `wary`:
+    what becomes of missing values needs no warning (a contract judges what is there, an expectation is seen to hold or not)."""
     outer, ctx.guards, ctx.risky = ctx.guards, set(), []
     values.condition(ctx, node, scope)
     check_whole(ctx, node, scope)

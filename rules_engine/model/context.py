@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from rules_engine.diagnostics import Span
-from rules_engine.model.meaning import CHANNELS, EVENT_FIELDS, MOMENTS, Model, Scope, attribute_name
+from rules_engine.model.meaning import CHANNELS, EVENT_FIELDS, MOMENTS, Model, Scope
 from rules_engine.model.project import Project
 from rules_engine.model.report import Candidate, Report, Slot, Tiers
 from rules_engine.syntax import nodes as n
@@ -16,9 +16,9 @@ ALWAYS_SET = frozenset({"id", "created_at", "points"})
 
 
 class Effect(NamedTuple):
-    """What one action of a ruleset changes: kind attribute | segment_add | segment_remove | event | campaign; `value` what an attribute
-    becomes (a literal's value), or "up" / "down" for numbers that only grow or shrink, None where it can't be told. `guarded`: an IF
-    decides; `delayed`: time passes before it."""
+    """What one action of a ruleset changes: kind attribute | segment_add | segment_remove | event | campaign; `value` what an
+    attribute becomes (a literal's value), or "up" / "down" for numbers that only grow or shrink, None where it can't be told.
+    `guarded`: an IF decides; `delayed`: time passes before it."""
 
     kind: str
     name: str
@@ -30,7 +30,8 @@ class Effect(NamedTuple):
 
 class Context:
     """State of one check. `choices` has the values of ONE OF attributes, `field_choices` those of event fields by (event, field);
-    `reads` gathers ("attribute" | "segment" | "event", name) while it is a set; `risky` and `guards` serve unguarded-attribute."""
+    `reads` gathers ("attribute" | "segment" | "event", name) while it is a set; `risky` and `guards` serve
+    unguarded-attribute."""
 
     def __init__(self, model: Model, host: Any, project: Project) -> None:
         self.model, self.host, self.project = model, host, project

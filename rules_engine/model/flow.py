@@ -36,7 +36,7 @@ def block(ctx: Context, items: tuple[n.Node, ...], scope: Scope) -> tuple[Scope,
     return scope, ended is not None
 
 
-def _head(node: n.Node) -> Span:
+def _head(node: Any) -> Span:
     """Where a step begins: the first line of a block is enough to point at."""
     span = node.span
     inner = {n.If: lambda: node.branches[0].span.end, n.Then: lambda: span.end}.get(
@@ -117,7 +117,8 @@ def _if(ctx: Context, node: n.If, scope: Scope) -> tuple[Scope, bool]:
 
 
 def _branch(ctx: Context, steps: tuple[n.Node, ...], scope: Scope, guards: set[str]) -> bool:
-    """Steps behind a condition: what it makes sure of holds for them. Whether time passes in one branch counts for all after it."""
+    """Steps behind a condition: what it makes sure of holds for them. Whether time passes in one branch counts for all after
+    it."""
     added = guards - ctx.guards
     ctx.guards |= added
     ctx.guarded += 1

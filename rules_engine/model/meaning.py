@@ -116,11 +116,12 @@ def build(files: Iterable[n.File], actions: Mapping[str, Action], events: Mappin
 # ── events whose names look like attributes ──
 
 def _with_events(model: Model, ruleset: n.Rule | n.Campaign) -> Any:
-    """`WHEN contact.created`: the grammar can't tell an event of that name from an attribute, so it reads a condition; here it is known."""
+    """`WHEN contact.created`: the grammar can't tell an event of that name from an attribute and reads a condition; here it is
+    known."""
     triggers = _events_among(model, ruleset.triggers)
     clauses = tuple(_exit_with_events(model, clause) for clause in ruleset.clauses)
     steps = _steps_with_events(model, ruleset.steps)
-    if triggers is ruleset.triggers and steps is ruleset.steps and all(new is old for new, old in zip(clauses, ruleset.clauses, strict=True)):
+    if triggers is ruleset.triggers and steps is ruleset.steps and _same(clauses, ruleset.clauses):
         return ruleset
     return n.replace(ruleset, triggers=triggers, clauses=clauses, steps=steps)
 
@@ -150,7 +151,11 @@ def _exit_with_events(model: Model, clause: n.Node) -> n.Node:
 def _steps_with_events(model: Model, steps: tuple[n.Node, ...]) -> tuple[n.Node, ...]:
     """The same steps, or new ones where a wait among them (or inside them) is for such an event."""
     changed = tuple(_step_with_events(model, step) if type(step) in _BLOCKS else step for step in steps)
-    return changed if any(new is not old for new, old in zip(changed, steps, strict=True)) else steps
+    return steps if _same(changed, steps) else changed
+
+
+def _same(new: tuple[Any, ...], old: tuple[Any, ...]) -> bool:
+    return all(one is other for one, other in zip(new, old, strict=True))
 
 
 _BLOCKS = (n.If, n.Wait, n.Split, n.Repeat)
@@ -159,7 +164,7 @@ _BLOCKS = (n.If, n.Wait, n.Split, n.Repeat)
 def _step_with_events(model: Model, step: Any) -> Any:
     if isinstance(step, (n.If, n.Split)):
         branches = tuple(_inside(model, branch) for branch in step.branches)
-        return n.replace(step, branches=branches) if any(new is not old for new, old in zip(branches, step.branches, strict=True)) else step
+        return step if _same(branches, step.branches) else n.replace(step, branches=branches)
     step = _inside(model, step)
     if isinstance(step, n.Wait):
         alternatives = _events_among(model, step.alternatives)

@@ -1,4 +1,5 @@
-"""Messages that are made from template files: the file must be there, get all the values it asks for, and ask for nothing that is not."""
+"""Messages that are made from template files: the file must be there, get all the values it asks for, and ask for nothing that
+is not."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ _ENDINGS = (".txt", ".html")
 
 def template(ctx: Context, node: n.Action, record: Action, scope: Scope, keys: dict[str, n.Node], expected: bool) -> None:
     """The template that an action's primary names. A name that is only known at run time can't be checked."""
-    given = node.primary
+    given: Any = node.primary
     further = [key for key in keys if key not in parameters(record)]
     info = None
     if isinstance(given, n.Literal) and given.type == "text":

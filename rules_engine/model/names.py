@@ -1,5 +1,5 @@
-"""Looks names up: what a dotted name means where it stands, and whether events, segments and campaigns exist. Unknown ones go to the
-report; the caller gets None and says nothing more."""
+"""Looks names up: what a dotted name means where it stands, and whether events, segments and campaigns exist. Unknown ones go
+to the report; the caller gets None and says nothing more."""
 
 from __future__ import annotations
 
@@ -19,19 +19,6 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 RESERVED = frozenset("contact event now today start key yes no true false".split())
 """Names with a meaning of their own; a constant or an alias of that name could never be read."""
-
-KEYWORDS = frozenset(
-    """
-    after always and anniversary any as at attribute audience avg because becomes before between business campaign catch changes completes
-    const contains count default deliver did distinct drop each else end ends enters event every exit expect fact first for from gets given
-    goal hold holdout holidays hours if in is last late leaves limit matches max min misses mode more never no not nothing of on one or
-    otherwise owner parallel per priority queue quiet reaches reentry rematch repeat restart rule run segment set since single skip split
-    start starts stop sum test than then throttle timezone to until up wait when where while with within workspace yes time times second
-    seconds minute minutes hour day days week weeks month months year years mon monday tue tuesday wed wednesday thu thursday fri friday
-    sat saturday sun sunday weekday weekdays weekend weekends
-""".split()
-)
-"""The words of the grammar (a test compares them with campaign.lark): a constant named so could be misread where it is used."""
 
 
 def value_type(name: str | None) -> str | None:
@@ -149,7 +136,8 @@ def attribute(ctx: Context, name: str, span: Span, prefix: str = "contact.") -> 
 
 
 def _points_group(ctx: Context, name: str, group: str, span: Span, prefix: str) -> str:
-    """Groups of points come to be by use, so one that nothing adds to is only reported if it is nearly one that something does."""
+    """Groups of points come to be by use, so one that nothing adds to is only reported if it is nearly one that something
+    does."""
 
     def finish() -> None:
         near = ctx.report.speller.nearest(group, ctx.point_groups)
@@ -410,10 +398,6 @@ def reserved(ctx: Context, name: str, span: Span, what: str) -> None:
     if name in RESERVED:
         ctx.report.add(
             "reserved-name", span, f"`{name}` has a meaning of its own, so {what} can't be called that", "choose another name"
-        )
-    elif name.lower() in KEYWORDS:
-        ctx.report.add(
-            "reserved-name", span, f"`{name}` is a word of the language, so {what} can't be called that", "choose another name"
         )
 
 

@@ -1,5 +1,6 @@
-"""Places of words that have no span of their own. A word is found by reckoning: it is where it would be if single blanks stand between
-the words, and the length of the whole must agree; otherwise the whole statement is the place, and no suggestion is given for it."""
+"""Places of words that have no span of their own. A word is found by reckoning: it is where it would be if single blanks stand
+between the words, and the length of the whole must agree; otherwise the whole statement is the place, and no suggestion is
+given for it."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def _all_keys(ctx: Context) -> set[str]:
 
 
 def _later_events(ruleset: Any) -> set[str]:
-    found = set()
+    found: set[str] = set()
     for part in (*ruleset.clauses, *ruleset.steps):
         if isinstance(part, (n.Exit, n.Goal, n.Wait, n.If, n.Split, n.Repeat)):
             found.update(

@@ -1,4 +1,5 @@
-"""A project on disk: the nearest camp.toml, its settings, its `.camp` files. Reads files; everything else of the model is pure."""
+"""A project on disk: the nearest camp.toml, its settings, its `.camp` files. Reads files; everything else of the model is
+pure."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ SETTINGS: dict[str, type] = {"name": str, "database": str, "templates": str, "fo
 
 
 class Project(NamedTuple):
-    """Where the files of one namespace are. has_config: there is a camp.toml (at `root`); templates: the folder of message templates;
-    file: the lone file that is a project of its own; problems: what is wrong with camp.toml."""
+    """Where the files of one namespace are. has_config: there is a camp.toml (at `root`); templates: the folder of message
+    templates; file: the lone file that is a project of its own; problems: what is wrong with camp.toml."""
 
     root: Path
     has_config: bool = False
@@ -34,8 +35,8 @@ class Project(NamedTuple):
 
 
 def find_project(path: Path | str) -> Project:
-    """The project that a file or folder belongs to: that of the nearest camp.toml in or above it. A file outside any project is a project
-    of its own, a folder outside any holds one. Never raises for what is in camp.toml: see `problems`."""
+    """The project that a file or folder belongs to: that of the nearest camp.toml in or above it. A file outside any project is
+    a project of its own, a folder outside any holds one. Never raises for what is in camp.toml: see `problems`."""
     start = Path(path)
     here = Path(os.path.abspath(start))
     folder = here if here.is_dir() else here.parent
@@ -52,8 +53,8 @@ def _templates(root: Path, settings: Mapping[str, Any]) -> Path:
 
 
 def project_files(where: Project | Iterable[Path | str]) -> list[Path]:
-    """The `.camp` files of a project, or those named and below the folders named, sorted, each once. Folders that are hidden, hold other
-    people's files, or are a project of their own are skipped. At most MAX_PROJECT_FILES: ValueError beyond."""
+    """The `.camp` files of a project, or those named and below the folders named, sorted, each once. Folders that are hidden,
+    hold other people's files, or are a project of their own are skipped. At most MAX_PROJECT_FILES: ValueError beyond."""
     if isinstance(where, Project):
         paths: Iterable[Path] = (where.file or where.root,)
     else:

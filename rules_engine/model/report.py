@@ -1,5 +1,5 @@
-"""Gathers what the checks find. One cause is one message: an unknown name is kept until the end, when all its places are known, and then
-reported once, at the place that is wrong: where it is used, or where a name like it is declared and never used."""
+"""Gathers what the checks find. One cause is one message: an unknown name is kept until the end, when all its places are known,
+and then reported once, at the place that is wrong: where it is used, or where a name like it is declared and never used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ MAX_RELATED = 8  # further places of one unknown name that are listed
 
 
 class Slot(NamedTuple):
-    """A name that this project declares, with the place where it may be mistyped. `written`: as it stands there, where that differs."""
+    """A name that this project declares, with the place where it may be mistyped. `written`: as it stands there, where that
+    differs."""
 
     kind: str
     name: str
@@ -106,8 +107,8 @@ class Report:
         tiers: Callable[[], Tiers],
         severity: str = "error",
     ) -> None:
-        """A name that means nothing. `tag` parts names that are looked up in different places, such as the fields of two events; a tag
-        with the bare name in it joins what is written in different ways."""
+        """A name that means nothing. `tag` parts names that are looked up in different places, such as the fields of two
+        events; a tag with the bare name in it joins what is written in different ways."""
         key = (rule, tag) if isinstance(tag, tuple) else (rule, name, tag)
         entry = self._unknown.get(key)
         if entry is None:
@@ -205,7 +206,8 @@ class Report:
             return
         # Where the place is that of a whole statement (see places), putting the name there would destroy it.
         suggestion = meant.write if place.end - place.start == len(entry.name) else None
-        help = f"did you mean `{meant.write}`?" + (f" `{meant.name}` {meant.note}" if meant.note else "")
+        shown = meant.write if meant.write.startswith('"') else f"`{meant.write}`"
+        help = f"did you mean {shown}?" + (f" `{meant.name}` {meant.note}" if meant.note else "")
         self.add(entry.rule, place, entry.sentence, help, entry.severity, suggestion, related)
 
 

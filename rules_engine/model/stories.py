@@ -317,7 +317,7 @@ def _impossible(ctx: Context, name: str, said: str, found: list[tuple[str, n.Act
         return
     shown = f"no rule or campaign ever does `{name}` with {values.describe(primary)}"
     suggestion = None if near is None else f"{quote}{near}{quote}"
-    help = f"did you mean {suggestion}?" if suggestion else "correct the expectation, or add the step"
+    help = f"did you mean {suggestion if quote else f'`{suggestion}`'}?" if suggestion else "correct the expectation, or add the step"
     others = [Related(action.span, "and here") for _, action in found[:8] if action is not first]
     if any(kind == "gets" for kind, _ in found):
         ctx.report.add("impossible-expectation", primary.span, shown, help, suggestion=suggestion, related=others)
@@ -344,8 +344,9 @@ def _first_value(pairs: tuple[tuple[str, n.Node], ...], default: int) -> int:
 
 
 def _key_places(node: Any, exact: bool) -> list[Span]:
-    """Where the keys of a WITH stand. The nodes may say; otherwise each is before its value, surely so where the text has single blanks
-    (`exact`: the first key has). Where that is not sure, the place reaches up to the value, and no suggestion fits it."""
+    """Where the keys of a WITH stand. The nodes may say; otherwise each is before its value, surely so where the text has
+    single blanks (`exact`: the first key has). Where that is not sure, the place reaches up to the value, and no suggestion
+    fits it."""
     known = getattr(node, "key_spans", ())
     if len(known) == len(node.values) > 0:
         return list(known)

@@ -1,5 +1,6 @@
-"""Finds the name that was meant: the nearest one, and which of two spellings is the likelier to be the slip. Runs only once there is
-something to report, so it may cost microseconds a name; a budget keeps a text of 10,000 unknown names from costing minutes."""
+"""Finds the name that was meant: the nearest one, and which of two spellings is the likelier to be the slip. Runs only once
+there is something to report, so it may cost microseconds a name; a budget keeps a text of 10,000 unknown names from costing
+minutes."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from collections.abc import Iterable
 
 _LETTERS = "`abcdefghijklmnopqrstuvwxyz"
 
-# How usual each pair of letters is in English words: row = first letter, column = second, ` = start or end of the word, 9 = always.
+# How usual each pair of letters is in English words: row = first letter, column = second, ` = start or end of the word,
+# 9 = always.
 # Counted over the words of Python's own documentation; one step is a factor of two.
 _PAIRS = (
     "05465554451245445256543421141455024040365604065632223056343621054162253055351004056032620640553172044641002075224721061042242044"
@@ -21,24 +23,25 @@ _PAIRS = (
 # Words of this trade. A spelling made of these is no slip.
 _WORDS = frozenset(
     """
-    abandoned account action active added age alert amount anniversary answer api asset at attended author b2b balance basket big billing
-    birth birthday body booking brand browse business buy buyer by call campaign cancel cancelled card cart case category checkout choice
-    city class clicked client code cold comment company confirm confirmation confirmed consent contact content control count country coupon
-    created crm cross currency customer daily date day days deal decay delay deleted delivered delivery demo department device discount
-    domain done double down download downloaded draft due early email emptied end ended engaged engagement enter entered event expired
-    expires expiry export failed fast feature feedback field final finished first follow for form free frequency from full gift goal gold
-    grade group guest handoff help high history hold hot hour hours id idle import in inactive inbox industry info interest interval
-    invite invited invoice is item items job join joined key kind label language last late lead leads left level lifetime limit link list
-    loaded locale login logged long lost low loyal loyalty mail main max member message middle min missed mobile mode month monthly mql
-    my name new newsletter next no note notice now nudge number nurture of offer old on onboarding open opened optin option order orders
-    out owner page paid partner past path pause payment percent period phone placed plan points post premium price pricing priority
-    product profile project promo purchase purchased push quantity quarter quiet quote rate reach ready reason received recent referral
-    refund refunded region registered remind reminder renew renewal repeat reply report request reset returned returning review reward
-    role rule sale sales saved score second seen segment send sent series service set shipped shop short sign signed signup silent size
-    sku sleeping sms source spend spent sql stage start started state status step stock stop store subject submitted subscribed
-    subscription sunset support survey tag tags task team template term test text third threshold tier time timezone tip tips to token
-    top topic total trial type unit unsubscribed update updated upgrade url user value variant verified view viewed vip visit visited
-    visitor wait warm watched webinar week weekly welcome win winback with year yearly yes zone
+    abandoned account action active added age alert amount anniversary answer api asset at attended author b2b balance basket
+    big billing birth birthday body booking brand browse business buy buyer by call campaign cancel cancelled card cart case
+    category checkout choice city class clicked client code cold comment company confirm confirmation confirmed consent contact
+    content control count country coupon created crm cross currency customer daily date day days deal decay delay deleted
+    delivered delivery demo department device discount domain done double down download downloaded draft due early email emptied
+    end ended engaged engagement enter entered event expired expires expiry export failed fast feature feedback field final
+    finished first follow for form free frequency from full gift goal gold grade group guest handoff help high history hold hot
+    hour hours id idle import in inactive inbox industry info interest interval invite invited invoice is item items job join
+    joined key kind label language last late lead leads left level lifetime limit link list loaded locale login logged long lost
+    low loyal loyalty mail main max member message middle min missed mobile mode month monthly mql my name new newsletter next
+    no note notice now nudge number nurture of offer old on onboarding open opened optin option order orders out owner page paid
+    partner past path pause payment percent period phone placed plan points post premium price pricing priority product profile
+    project promo purchase purchased push quantity quarter quiet quote rate reach ready reason received recent referral refund
+    refunded region registered remind reminder renew renewal repeat reply report request reset returned returning review reward
+    role rule sale sales saved score second seen segment send sent series service set shipped shop short sign signed signup
+    silent size sku sleeping sms source spend spent sql stage start started state status step stock stop store subject submitted
+    subscribed subscription sunset support survey tag tags task team template term test text third threshold tier time timezone
+    tip tips to token top topic total trial type unit unsubscribed update updated upgrade url user value variant verified view
+    viewed vip visit visited visitor wait warm watched webinar week weekly welcome win winback with year yearly yes zone
 """.split()
 )
 
@@ -76,7 +79,7 @@ class Speller:
             off = distance(wanted, folded, most)
             if off > most or off >= len(folded):
                 continue
-            # A slip seldom touches the first letter; then the likelier word, then the alphabet, so that the answer is always the same.
+            # A slip seldom touches the first letter; then the likelier word; the alphabet, so that the answer is always the same.
             rank = (off, wanted[:1] != folded[:1], -self.likeliness(candidate), candidate)
             if best is None or rank < best:
                 best = rank

@@ -1,5 +1,5 @@
-"""Types of expressions. Each function reports what is wrong and returns the type, or None where it can't be told (an unknown name was
-reported already, or the value may be anything): None fits everywhere, so one cause stays one message."""
+"""Types of expressions. Each function reports what is wrong and returns the type, or None where it can't be told (an unknown
+name was reported already, or the value may be anything): None fits everywhere, so one cause stays one message."""
 
 from __future__ import annotations
 
@@ -256,8 +256,8 @@ _BROKEN = re.compile(
 
 
 def _braces(ctx: Context, node: n.Literal, whole: n.Text | None = None) -> str:
-    """Finds what was meant as a placeholder: `{contact first_name}`, `{{contact.first_name}}`. Escaped braces look the same here, so a text
-    with escapes (it is longer as written than as read) is left alone."""
+    """Finds what was meant as a placeholder: `{contact first_name}`, `{{contact.first_name}}`. Escaped braces look the same
+    here, so a text with escapes (it is longer as written than as read) is left alone."""
     if whole is None and node.span.end - node.span.start not in (len(node.value) + 2, 0):
         return "text"
     match = _BROKEN.search(node.value)
@@ -397,7 +397,8 @@ def _note_risk(ctx: Context, op: str, left: n.Node) -> None:
 def comparable(
     ctx: Context, op: str, left: n.Node, left_type: str | None, right: n.Node, right_type: str | None, scope: Scope, span: Span
 ) -> None:
-    """Two sides of a comparison: the types must fit, texts must be among the values of ONE OF, and the two must not both be fixed."""
+    """Two sides of a comparison: the types must fit, texts must be among the values of ONE OF, and the two must not both be
+    fixed."""
     if left_type == right_type or left_type is None or right_type is None:
         choice(ctx, left, right, scope)
         choice(ctx, right, left, scope)
@@ -503,6 +504,9 @@ def _member(ctx: Context, node: n.Compare, scope: Scope) -> None:
         _in_segment(ctx, right, scope)
         return
     left_type = value(ctx, left, scope)
+    if left_type is None and type(left) is n.Name and "." not in left.name and type(right) is n.Name:
+        _in_segment(ctx, right, scope)  # a slip in `contact`, which has its message
+        return
     _note_risk(ctx, node.op, left)
     if left_type == "list":
         value(ctx, right, scope)
@@ -521,8 +525,6 @@ def _member(ctx: Context, node: n.Compare, scope: Scope) -> None:
         return
     if type(right) is n.Name and right.name in ctx.model.segments and right.name not in ctx.model.constants:
         ctx.used.add(("segment", right.name))
-        if left_type is None and type(left) is n.Name and "." not in left.name:
-            return  # a slip in `contact`, which has its message
         ctx.report.add(
             "wrong-kind",
             right.span,
@@ -641,8 +643,8 @@ def _between(ctx: Context, node: n.Between, scope: Scope) -> str:
 
 
 def fixed(ctx: Context, node: n.Node | None, depth: int = 0) -> Any:
-    """The value of a literal or of a constant: numbers as float, dates and moments as text, times as int, durations as about so many
-    days (float); None where it isn't fixed."""
+    """The value of a literal or of a constant: numbers as float, dates and moments as text, times as int, durations as about so
+    many days (float); None where it isn't fixed."""
     if isinstance(node, n.Literal):
         if node.type in ("number", "percent"):
             return float(node.value) / (100 if node.type == "percent" else 1)

@@ -548,6 +548,7 @@ class _Program:
             ruleset = _Ruleset(self, node, order).compile()
             program.rulesets.append(ruleset)
             program.by_name[ruleset.name] = ruleset
+            program.zoned = program.zoned or ruleset.zone is not None
         limits = [*program.limits.values(), *(rule for _, _, rule in program.never if isinstance(rule, Limit))]
         for ruleset in program.rulesets:
             ruleset.writes = _writes(ruleset)

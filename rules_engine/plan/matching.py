@@ -131,7 +131,7 @@ def _entry(parent: Any, ruleset: Ruleset, trigger: Trigger, node: n.Happening) -
 
 def _zoned(parent: Any, ruleset: Ruleset, terms: list[Any]) -> list[Any]:
     """The terms, the first that may read the calendar doing so in the ruleset's zone: another may have been evaluated before."""
-    if not any(other.zone for other in parent.program.rulesets):
+    if not parent.program.zoned:
         return terms
     for position, (key, source) in enumerate(terms):
         if key is None and not _names((source,)) <= _PLAIN or re.search(r"\bT\b(?!\.)", source):

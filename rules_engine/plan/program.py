@@ -48,13 +48,15 @@ class Condition:
 
 
 class Site:
-    """A place in a ruleset that decisions speak of: the ruleset and the step; first: whether it is the ruleset's first action."""
+    """A place in a ruleset that decisions speak of: the ruleset and the step; first: whether it is the ruleset's first action;
+    constant: what all decisions of a plain rule's action have in common, once one was written out."""
 
-    __slots__ = ("ruleset", "step", "place", "text", "first")
+    __slots__ = ("ruleset", "step", "place", "text", "first", "constant")
 
     def __init__(self, ruleset: Ruleset, step: str | None, place: tuple[str, int], text: str) -> None:
         self.ruleset, self.step, self.place, self.text = ruleset, step, place, text
         self.first = False
+        self.constant: tuple[Any, ...] | None = None
 
 
 class Fired:
@@ -279,6 +281,7 @@ class Program:
         self.wait_deps: frozenset[str] = frozenset()
         self.since_owners: frozenset[str] = frozenset()
         self.zone = "UTC"
+        self.zoned = False                           # whether any ruleset has a zone of its own
         self.business_hours: BusinessHours | None = None
         self.limits: dict[str, Limit] = {}
         self.quiet: Window | None = None

@@ -71,7 +71,7 @@ def propose(parser: Parser, text: str, sites: list[Site], following: list[Site],
         if far:
             continue
         yield from _glued(lexer, site.token, away)
-        yield from _habits(site.token, before, sites[steps - 1].token if steps else None, away)
+        yield from _habits(parser, site, before, sites[steps - 1].token if steps else None, away)
         yield from _colon(site.token, away)
         if before is not None:
             yield from _parted(lexer, before, site.token, away)
@@ -170,9 +170,9 @@ def _parted(lexer: Lexer, first: Raw, second: Raw, away: float) -> Iterator[Cand
                             f"`{first[1]} {second[1]}` is one word", f"did you mean `{right}`?", right)
 
 
-def _habits(token: Raw, before: Raw | None, after: Raw | None, away: float) -> Iterator[Candidate]:
+def _habits(parser: Parser, site: Site, before: Raw | None, after: Raw | None, away: float) -> Iterator[Candidate]:
     """Words from other languages, IS for `=`, and keywords taken for names."""
-    kinds, word, start, end = token
+    kinds, word, start, end = token = site.token
     if not _is_word(token):
         return
     other = words.SYNONYMS.get(word.lower())
@@ -188,7 +188,8 @@ def _habits(token: Raw, before: Raw | None, after: Raw | None, away: float) -> I
             yield Candidate(1.2 + away, start, after[3], "!=", "foreign-spelling", start, after[3],
                             "IS NOT only tests whether something is SET", "write `!=` to compare", "!=")
     if kinds[0] != "NAME":
-        yield Candidate(2.0 + away, start, end, f"{word}_", "keyword-as-name", start, end,
+        only_name = {"NAME"} == {kind for kind in parser.states[site.stack[-1]] if kind.isupper()}
+        yield Candidate((0.6 if only_name else 2.0) + away, start, end, f"{word}_", "keyword-as-name", start, end,
                         f"`{word}` is a keyword, so it can't be a name here", f"take another name, such as `my_{word.lower()}`", None)
 
 

@@ -21,6 +21,7 @@ from rules_engine.syntax.builder import Builder
 from rules_engine.syntax.lexer import Lexer, Raw, Token
 
 DEEP = 6 * MAX_NESTING   # states on the stack between two statements; a block takes four or five
+_NOTHING = 1_000_000      # no state and no rule has this number
 Row = dict[str, int]
 Stack = list[int]
 
@@ -130,8 +131,8 @@ class Parser:
                     stack.append(below)
                 if kind == "$END" and below == self.end:
                     return values[-1]
-                action = states[below].get(kind)
-                if action is None:
+                action = states[below].get(kind, _NOTHING)
+                if action == _NOTHING:
                     raise Unexpected(index, token, stack)
             stack.append(action)
             values.append(new(Token, (kind, text, start, end)))
@@ -182,8 +183,8 @@ class Parser:
                     stack.append(below)
                 if kind == "$END" and below == self.end:
                     return None
-                action = states[below].get(kind)
-                if action is None:
+                action = states[below].get(kind, _NOTHING)
+                if action == _NOTHING:
                     return index, token
             stack.append(action)
             if taken is not None:

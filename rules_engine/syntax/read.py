@@ -22,7 +22,11 @@ def read(text: str, path: str) -> tuple[nodes.File, list[Diagnostic]]:
     reader = parser()
     try:
         file = reader.parse(text, path)
-        return _shallow(file) if reader.may_be_deep else (file, [])
+        found = _keywords_as_names(reader, file)
+        if reader.may_be_deep:
+            file, deep = _shallow(file)
+            found += deep
+        return file, found
     except Unexpected:
         with no_collector():
             return _mended(reader, text, path)
@@ -119,7 +123,24 @@ def _mended(reader: Parser, text: str, path: str) -> tuple[nodes.File, list[Diag
             if patched is not None:
                 items += reader.parse(patched.text, path, places=patched.place).items
     file, deep = _shallow(nodes.File(path, tuple(items), span=Span(path, 0, len(text))))
-    return file, sorted(found + deep, key=lambda item: item.span)[:MAX_DIAGNOSTICS_PER_FILE]
+    declared = _keywords_as_names(reader, file)
+    names = {text[item.span.start:item.span.end] for item in declared}
+    # Where a keyword is declared as a name, that is the cause; that its uses can't be read is a consequence.
+    found = [item for item in found if item.name != "keyword-as-name" or text[item.span.start:item.span.end] not in names]
+    return file, sorted(found + declared + deep, key=lambda item: item.span)[:MAX_DIAGNOSTICS_PER_FILE]
+
+
+def _keywords_as_names(reader: Parser, file: nodes.File) -> list[Diagnostic]:
+    """Declarations whose name is a keyword: some could be read here, but not everywhere, or would mean something else (`PER day`)."""
+    found = []
+    for item in file.items:
+        if isinstance(item, _NAMED) and item.name in reader.lexer.words:
+            found.append(Diagnostic("keyword-as-name", item.name_span, f"`{item.name}` is a keyword, so it can't be the name of anything",
+                                    f"take another name, such as `my_{item.name}`"))
+    return found
+
+
+_NAMED = (nodes.Const, nodes.SegmentDeclaration)   # a campaign may be called `anniversary`: its name stands where no keyword can
 
 
 # ── nesting ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

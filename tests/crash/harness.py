@@ -255,19 +255,17 @@ def play(folder: Path, kind: Kind, plan: Iterator[tuple[str, float]], tally: Tal
         live_until_done(lambda faults: running(folder, faults, SystemClock(), kind.keyed, UNTIL), plan, tally)
         return
     # An import that is killed again and again beside a run that is: one lives while the other dies.
-    while True:
-        importer = fork(lambda faults: importing(folder, faults, VirtualClock(START)))
+    for round in range(1_000):
+        point = ("record.before_commit", "record.after_commit", points.BATCH_READ)[round % 3]
+        faults = dies_at(point, 1 + int(chance(tally.scenarios, round) * 8)) if round < 6 else points.none
+        importer = fork(lambda faults: importing(folder, faults, VirtualClock(START)), faults)
         live_until_done(lambda faults: running(folder, faults, VirtualClock(START), kind.keyed, None), plan, tally)
-        point, number = next(plan)
-        status = ended(importer, 0.01 if point else number)
-        if status is None:
-            os.kill(importer, signal.SIGKILL)
-            status = ended(importer, None)
-            tally.kills += 1
-            tally.points["import beside a run"] += 1
+        status = ended(importer, None)
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0, "an import ended with an error"
             break
+        tally.kills += 1
+        tally.points["import beside a run"] += 1
     for days in (0, 4, 8):
         live_until_done(
             lambda faults, now=START + days * DAY: running(folder, faults, VirtualClock(now), kind.keyed, None), plan, tally

@@ -127,6 +127,12 @@ def test_slips_are_one_message(line: str, name: str, suggestion: str | None) -> 
     assert len(file.items) == 1
 
 
+@pytest.mark.parametrize("text", ["CONST min = 3\nCONST b = min + 1\n", "SEGMENT day IS contact.x = 1\n", "CAMPAIGN end\n  WHEN a.b\nEND\n",
+                                  "SEGMENT s IS contact IN sum\n"])
+def test_keywords_as_names_have_a_message(text: str) -> None:
+    assert [item.name for item in read(text, "x")[1]] == ["keyword-as-name"]
+
+
 def test_errors_far_apart_are_all_found() -> None:
     text = "CONST a == 1\n\nRULE r\n  WHNE b.c\n    THEN d.e\n    TEHN f.g\nEND\n\nSEGMNT s IS contact.x = 1\n"
     file, found = read(text, "x")
