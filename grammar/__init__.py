@@ -10,7 +10,7 @@ from typing import Any
 GRAMMAR = Path(__file__).parent / "campaign.lark"
 TABLE = Path(__file__).parent / "table.json"
 OPTIONS = {"parser": "lalr", "lexer": "contextual", "maybe_placeholders": True}
-FORMAT = 3   # of table.json; counts up when `build.py` writes it differently
+FORMAT = 3  # of table.json; counts up when `build.py` writes it differently
 
 
 def digest() -> str:
@@ -21,9 +21,9 @@ def digest() -> str:
 def load() -> dict[str, Any]:
     """The parse table that lark made of the grammar (see build.py for its fields).
 
-    Reads the table beside the grammar when it was built from this grammar; lark isn't even imported then, which makes a cold start ten
-    times faster. Otherwise lark builds the same table from the grammar now. The table is JSON: nothing is unpickled, and a file that
-    was tampered with can at worst parse wrongly.
+    Reads the table beside the grammar when it was built from this grammar; lark isn't even imported then, which makes a cold
+    start ten times faster. Otherwise lark builds the same table from the grammar now. The table is JSON: nothing is unpickled,
+    and a file that was tampered with can at worst parse wrongly.
     """
     table: dict[str, Any] = json.loads(TABLE.read_bytes()) if TABLE.exists() else {}
     if table.get("digest") != digest():

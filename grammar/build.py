@@ -1,7 +1,7 @@
 """Writes the prebuilt parse table: `python -m rules_engine_grammar.build`. A test says when it is out of date.
 
-Lark reads the grammar, makes the LALR(1) table and (strict) refuses any conflict and any collision of terminals. What is written is
-lark's table in a form that loads fast:
+Lark reads the grammar, makes the LALR(1) table and (strict) refuses any conflict and any collision of terminals. What is written
+is lark's table in a form that loads fast:
 
     digest      names the grammar it was built from
     start, end  numbers of the first and the last state
@@ -9,8 +9,10 @@ lark's table in a form that loads fast:
     keys        distinct lists of symbols
     states      for each state [key list, actions]: one action for each symbol (or a single one for all of them); >= 0: go to that
                 state, < 0: reduce by rule -action - 1
-    rules       for each rule [symbol, length, builder method or null, children]: children are positions in the right-hand side, null
-                for an optional that stood empty, [position] where a helper rule's list is spliced in; no method: one child, passed on
+    rules       for each rule [symbol, length, builder method or null, children]: children are positions in the right-hand side,
+    null
+                for an optional that stood empty, [position] where a helper rule's list is spliced in; no method: one child,
+                passed on
     words       keyword in lower case → its terminals, and NAME last if it may be a name where no keyword can stand
     shapes      every other terminal → its regular expression
 """
@@ -47,8 +49,8 @@ def render() -> str:
 
 
 def _table(parser: lark.Lark) -> dict[str, Any]:
-    """States and rules as numbers. Lark numbers them as its sets happen to be ordered; here they are numbered as they are reached from
-    the start, so that the same grammar always gives the same file."""
+    """States and rules as numbers. Lark numbers them as its sets happen to be ordered; here they are numbered as they are reached
+    from the start, so that the same grammar always gives the same file."""
     table = parser.parser.parser._parse_table
     rules = sorted(parser.rules, key=_rule_key)
     numbers = {rule: number for number, rule in enumerate(rules)}
@@ -62,8 +64,14 @@ def _table(parser: lark.Lark) -> dict[str, Any]:
         key = keys(tuple(symbols(name) for name in names))
         states.append([key, actions[0] if len(set(actions)) == 1 else actions])
     shapes = [[symbols(rule.origin.name), len(rule.expansion), *_shape(rule)] for rule in rules]
-    return {"start": order[table.start_states["start"]], "end": order[table.end_states["start"]], "symbols": list(symbols),
-            "keys": list(keys), "states": states, "rules": shapes}
+    return {
+        "start": order[table.start_states["start"]],
+        "end": order[table.end_states["start"]],
+        "symbols": list(symbols),
+        "keys": list(keys),
+        "states": states,
+        "rules": shapes,
+    }
 
 
 def _rule_key(rule: Any) -> tuple[Any, ...]:

@@ -12,14 +12,45 @@ import rules_engine_grammar
 
 from rules_engine.syntax.newlines import Newlines
 
-_WORDS = {"KEY": ("total:", "end:", "to :", "cart_id:"), "NAME": ("vip", "order.placed", "contact.plan", "event.total", "x1", "contact.end", "näme"),
-          "NUMBER": ("1", "3", "1_000", "2.5"), "PERCENT": ("45%", "2.5%"), "DATE": ("2026-03-02",), "DATETIME": ("2026-03-02 10:00", "2026-03-02T9:05"),
-          "TIME": ("09:00", "9:30", "23:59:59"), "DURATION": ("36h", "1d12h", "90m"), "UNIT": ("day", "weeks", "Hour", "months"),
-          "WEEKDAY": ("mon", "friday", "weekdays", "Sun"), "TIMES": ("TIMES", "time"), "COMPARE": ("<", ">=", "!=", ">"),
-          "STRING": ('"a"', '"Hi {contact.first_name|there}, it\'s # {event.total}"', '"""long\n  text"""', "\u201ccurly\u201d", '""', '"q\\"q"'),
-          "AT_LEAST": ("AT LEAST", "at  least"), "AT_MOST": ("AT MOST",)}
-_SIGNS = {"EQ": "=", "PLUS": "+", "MINUS": "-", "STAR": "*", "SLASH": "/", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{",
-          "RBRACE": "}", "_COMMA": ",", "_COLON": ":"}
+_WORDS = {
+    "KEY": ("total:", "end:", "to :", "cart_id:"),
+    "NAME": ("vip", "order.placed", "contact.plan", "event.total", "x1", "contact.end", "näme"),
+    "NUMBER": ("1", "3", "1_000", "2.5"),
+    "PERCENT": ("45%", "2.5%"),
+    "DATE": ("2026-03-02",),
+    "DATETIME": ("2026-03-02 10:00", "2026-03-02T9:05"),
+    "TIME": ("09:00", "9:30", "23:59:59"),
+    "DURATION": ("36h", "1d12h", "90m"),
+    "UNIT": ("day", "weeks", "Hour", "months"),
+    "WEEKDAY": ("mon", "friday", "weekdays", "Sun"),
+    "TIMES": ("TIMES", "time"),
+    "COMPARE": ("<", ">=", "!=", ">"),
+    "STRING": (
+        '"a"',
+        '"Hi {contact.first_name|there}, it\'s # {event.total}"',
+        '"""long\n  text"""',
+        "\u201ccurly\u201d",
+        '""',
+        '"q\\"q"',
+    ),
+    "AT_LEAST": ("AT LEAST", "at  least"),
+    "AT_MOST": ("AT MOST",),
+}
+_SIGNS = {
+    "EQ": "=",
+    "PLUS": "+",
+    "MINUS": "-",
+    "STAR": "*",
+    "SLASH": "/",
+    "LPAR": "(",
+    "RPAR": ")",
+    "LSQB": "[",
+    "RSQB": "]",
+    "LBRACE": "{",
+    "RBRACE": "}",
+    "_COMMA": ",",
+    "_COLON": ":",
+}
 
 
 @lru_cache(1)
@@ -82,7 +113,9 @@ def text(seed: int, depth: int = 14) -> str:
 def _written(terminal: str, choose: random.Random) -> str:
     """A terminal with what may stand around it."""
     if terminal == "_NL":
-        return choose.choice(("\n", "\n", "  # a comment\n", "\n\n\n", "\n  # on its own\n  ", " \t\r\n\n# one\n\n# two\n", "\n      "))
+        return choose.choice(
+            ("\n", "\n", "  # a comment\n", "\n\n\n", "\n  # on its own\n  ", " \t\r\n\n# one\n\n# two\n", "\n      ")
+        )
     word = _SIGNS.get(terminal) or (choose.choice(_WORDS[terminal]) if terminal in _WORDS else _cased(terminal, choose))
     after = choose.choice((" ", " ", " ", "  ", "\t", "\u00a0"))
     if terminal in ("AND", "OR", "_COMMA") and not choose.randrange(6):

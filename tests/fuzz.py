@@ -2,8 +2,8 @@
 
     python -m tests.fuzz --inputs 100000 [--seed 1] [--check]
 
-prints the number of inputs, the tracebacks (must be 0) and the slowest input in milliseconds (each must stay under 2 s). `--check` runs
-the whole check instead of the reader alone.
+prints the number of inputs, the tracebacks (must be 0) and the slowest input in milliseconds (each must stay under 2 s).
+`--check` runs the whole check instead of the reader alone.
 """
 
 from __future__ import annotations
@@ -23,14 +23,54 @@ from tests.mutations import sources
 
 LIMIT_MS = 2_000
 _JUNK = "\x00\t\r\n \"'#{}[]()=<>!&|;:,.+-*/%$@\\`~^?_\u201c\u201d\u2019\u2013\u00a0\ufeff\u2028\U0001f600aZ09é中"
-_SIGNS = ('"', '"""', "(", ")", "[", "]", "{", "}", ",", ":", "=", "==", "!=", "&&", "!", ";", "//", "/*", "*/", "#", "'", "+", "-", "%", "…")
+_SIGNS = (
+    '"',
+    '"""',
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ":",
+    "=",
+    "==",
+    "!=",
+    "&&",
+    "!",
+    ";",
+    "//",
+    "/*",
+    "*/",
+    "#",
+    "'",
+    "+",
+    "-",
+    "%",
+    "…",
+)
 
 
 def inputs(count: int, seed: int = 1) -> Iterator[str]:
     """The same inputs for the same seed."""
     choose = random.Random(seed)
     texts = [path.read_text(encoding="utf-8") for path in sources()]
-    makers = (_bytes, _letters, _words, _deleted, _doubled, _shuffled, _swapped, _inserted, _joined, _cut, _unindented, _derived, _deep)
+    makers = (
+        _bytes,
+        _letters,
+        _words,
+        _deleted,
+        _doubled,
+        _shuffled,
+        _swapped,
+        _inserted,
+        _joined,
+        _cut,
+        _unindented,
+        _derived,
+        _deep,
+    )
     for number in range(count):
         maker = makers[number % len(makers)]
         text = _piece(choose, choose.choice(texts)) if maker not in (_bytes, _letters, _words, _derived, _deep) else ""
@@ -44,7 +84,7 @@ def _piece(choose: random.Random, text: str) -> str:
     """A run of whole blocks of a text, so that inputs stay small."""
     blocks = text.split("\n\n")
     start = choose.randrange(len(blocks))
-    return "\n\n".join(blocks[start:start + choose.randint(1, 4)]) + "\n"
+    return "\n\n".join(blocks[start : start + choose.randint(1, 4)]) + "\n"
 
 
 def _bytes(choose: random.Random, _text: str) -> str:
@@ -57,14 +97,25 @@ def _letters(choose: random.Random, _text: str) -> str:
 
 def _words(choose: random.Random, _text: str) -> str:
     """Keywords, names and signs in any order."""
-    vocabulary = [*(word.upper() for word in parser().lexer.words), "vip", "order.placed", "3", "10:00", '"a"', "to:", "45%", "36h", *_SIGNS]
+    vocabulary = [
+        *(word.upper() for word in parser().lexer.words),
+        "vip",
+        "order.placed",
+        "3",
+        "10:00",
+        '"a"',
+        "to:",
+        "45%",
+        "36h",
+        *_SIGNS,
+    ]
     return "".join(choose.choice(vocabulary) + choose.choice((" ", " ", " ", "\n")) for _ in range(choose.randrange(120)))
 
 
 def _deleted(choose: random.Random, text: str) -> str:
     for _ in range(choose.randint(1, 4)):
         start = choose.randrange(len(text) + 1)
-        text = text[:start] + text[start + choose.choice((1, 1, 2, 5, 40)):]
+        text = text[:start] + text[start + choose.choice((1, 1, 2, 5, 40)) :]
     return text
 
 
@@ -106,7 +157,7 @@ def _joined(choose: random.Random, text: str) -> str:
 
 
 def _cut(choose: random.Random, text: str) -> str:
-    return text[:choose.randrange(len(text) + 1)]
+    return text[: choose.randrange(len(text) + 1)]
 
 
 def _unindented(choose: random.Random, text: str) -> str:

@@ -2,9 +2,10 @@
 
     python -m tests.mutations [--every N] [--misses N] [--keywords] [FILES]
 
-prints, for each class of mutants, how many were caught, on the right line, with exactly one message there, with the right suggestion.
-Every file is checked as part of its project, as `camp check` does. Not counted, since they are no mistakes that anyone could see: mutants
-that mean the same (`1 days`), and names that nothing else in the project says (a rule's name, a label that is never used).
+prints, for each class of mutants, how many were caught, on the right line, with exactly one message there, with the right
+suggestion. Every file is checked as part of its project, as `camp check` does. Not counted, since they are no mistakes that
+anyone could see: mutants that mean the same (`1 days`), and names that nothing else in the project says (a rule's name, a label
+that is never used).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Word(NamedTuple):
 
     text: str
     start: int
-    kind: str      # keyword | name | declaration
+    kind: str  # keyword | name | declaration
 
 
 class Mutant(NamedTuple):
@@ -47,7 +48,7 @@ class Mutant(NamedTuple):
     wrong: str
     line: int
     lines: frozenset[int]
-    edit: str      # deletion | insertion | substitution | transposition
+    edit: str  # deletion | insertion | substitution | transposition
 
 
 class Verdict(NamedTuple):
@@ -74,7 +75,8 @@ class Place:
         self.others = Counter(word.text for _path, text in self._others for word in words(text))
 
     def check(self, text: str) -> list[Diagnostic]:
-        """What `camp check` says of the project with this text, in this file and in the others, and didn't say without the typo."""
+        """What `camp check` says of the project with this text, in this file and in the others, and didn't say without the
+        typo."""
         return [item for item in self._all(text) if _said(item) not in self._known]
 
     def _all(self, text: str) -> list[Diagnostic]:
@@ -105,11 +107,11 @@ def typos(word: str, choose: random.Random) -> Iterator[tuple[str, str]]:
         letter = choose.choice(LETTERS)
         letter = letter.upper() if upper else letter
         if word[place].isalpha():
-            yield "deletion", word[:place] + word[place + 1:]
-            yield "substitution", word[:place] + letter + word[place + 1:]
+            yield "deletion", word[:place] + word[place + 1 :]
+            yield "substitution", word[:place] + letter + word[place + 1 :]
         yield "insertion", word[:place] + letter + word[place:]
-        if place + 1 < len(word) and word[place:place + 2].isalpha():
-            yield "transposition", word[:place] + word[place + 1] + word[place] + word[place + 2:]
+        if place + 1 < len(word) and word[place : place + 2].isalpha():
+            yield "transposition", word[:place] + word[place + 1] + word[place] + word[place + 2 :]
 
 
 def words(text: str) -> list[Word]:
@@ -156,14 +158,18 @@ def mutants(place: Place, choose: random.Random, kinds: Iterable[str], every: in
         uses = sum(any(part in _parts(other.text) for part in _parts(word.text)) for other in all_words if other != word)
         if word.kind == "declaration" and not uses and not any(part in place.others for part in _parts(word.text)):
             continue
-        right = frozenset({line}.union(*(lines[part] for part in _parts(word.text)))) if word.kind == "declaration" else frozenset({line})
+        right = (
+            frozenset({line}.union(*(lines[part] for part in _parts(word.text))))
+            if word.kind == "declaration"
+            else frozenset({line})
+        )
         for edit, wrong in typos(word.text, choose):
             if not wrong or wrong.lower() == word.text.lower() and (wrong == word.text or word.kind == "keyword"):
                 continue
             number += 1
             if number % every:
                 continue
-            mutated = text[:word.start] + wrong + text[word.start + len(word.text):]
+            mutated = text[: word.start] + wrong + text[word.start + len(word.text) :]
             if word.kind == "keyword" and read(mutated, "x") == (original, []):
                 continue
             yield Mutant(mutated, word, wrong, line, right, edit)
@@ -183,14 +189,16 @@ def judge(mutant: Mutant, place: Place) -> Verdict:
     right = [item for item in here if source.place(item.span.start)[0] in mutant.lines]
     if mutant.word.kind == "declaration":
         right += [item for item in found if item not in here]
-    return Verdict(bool(found), bool(right), bool(right) and len(found) == 1, any(_suggests(item, mutant, place.text) for item in right))
+    return Verdict(
+        bool(found), bool(right), bool(right) and len(found) == 1, any(_suggests(item, mutant, place.text) for item in right)
+    )
 
 
 def _suggests(item: Diagnostic, mutant: Mutant, original: str) -> bool:
     """Whether the suggestion is the original word, or puts the original text in place."""
     if item.suggestion is None:
         return False
-    mended = mutant.text[:item.span.start] + item.suggestion + mutant.text[item.span.end:]
+    mended = mutant.text[: item.span.start] + item.suggestion + mutant.text[item.span.end :]
     return item.suggestion.lower() == mutant.word.text.lower() or mended.lower().split() == original.lower().split()
 
 

@@ -39,8 +39,8 @@ class Oracle:
         self.rules = sorted(model.rulesets, key=self._rank)
         self.event_now: tuple[int, str, Any, dict[str, Any]] | None = None
         self.queue: list[tuple[str, Any, dict[str, Any]]] = []
-        self.agenda: list[tuple[Any, int, n.Rule, n.Node]] = []
-        self.pushed = 0
+        self.agenda: list[tuple[Any, int, n.Rule, n.Node, int]] = []
+        self.pushed = self.edges = 0
         self.known = self.facts()
         self.windows = sorted({length(node) for item in (*model.rulesets, *model.segments.values(), *model.facts.values())
                                for node in n.walk(item) if isinstance(node, n.Duration)})
@@ -149,8 +149,11 @@ class Oracle:
 
     def wait(self, until: int) -> None:
         """Time passes: every moment at which something can turn is looked at."""
-        moments = {at + window for at, *_ in self.history for window in self.windows}
-        for moment in sorted(moment for moment in moments if self.now < moment <= until):
+        while True:
+            moments = [at + window for at, *_ in self.history for window in self.windows]
+            moment = min((moment for moment in moments if self.now < moment <= until), default=None)
+            if moment is None:
+                break
             self.now, self.event_now = moment, None
             self.notice()
             self.run([])
@@ -188,11 +191,12 @@ class Oracle:
             old, new = self.known.get(fact), facts.get(fact)
             if old == new:
                 continue
+            self.edges += 1
             for rule in self.rules:
                 for trigger in rule.triggers:
                     if self.turned(trigger, fact, old, new):
                         self.pushed += 1
-                        self.agenda.append((self._rank(rule), self.pushed, rule, trigger))
+                        self.agenda.append((self._rank(rule), self.pushed, rule, trigger, self.edges))
         self.known = facts
 
     def turned(self, trigger: n.Node, fact: str, old: Any, new: Any) -> bool:
@@ -226,8 +230,10 @@ class Oracle:
                 first = min(self.agenda, key=lambda item: item[:2])
                 if best is None or first[0] < best[0]:
                     self.agenda.remove(first)
-                    _, _, rule, trigger = first
+                    _, _, rule, trigger, _ = first
                     if trigger.where is None or self.holds(trigger.where):
+                        # Two alternatives that one change fits set a rule off once.
+                        self.agenda = [item for item in self.agenda if item[2] is not rule or item[4] != first[4]]
                         self.do(rule, rule.steps)
                     continue
             if best is None:

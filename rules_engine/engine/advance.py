@@ -449,8 +449,8 @@ def advance(program: Program, state: dict[str, Any], cause: Event | ContactChang
             if tick.pending or tick.queue:
                 tick.now = state["k"]
                 tick.drain()
-    except SetAside:
-        tick.clear()
+    except BaseException:
+        tick.clear()  # the next contact must not inherit what this one left
         raise
     state["n"] = tick.sequence
     raw, tick.raw = tick.raw, []

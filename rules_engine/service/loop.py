@@ -106,6 +106,7 @@ class Service:
         self.summary, self.stop = RunSummary(), stop or Stop()
         self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
         store.record_program(program.digest, sources or {})
+        store.rouse(program.digest, store.position().clock)
         self.pump = Pump(store, program, engine, faults=faults, **pump)
         self.dispatcher = (
             Dispatcher(

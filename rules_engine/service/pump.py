@@ -18,6 +18,7 @@ from rules_engine.clock import Clock
 from rules_engine.facts import Wake
 from rules_engine.limits import MAX_CONTACT_BYTES
 from rules_engine.service import faults as points
+from rules_engine.service.refill import Refill
 from rules_engine.store import codec
 from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, LogRow, Store
 
@@ -90,6 +91,7 @@ class Pump:
         self._cursor, self.at = store.position()
         self._ahead: list[LogRow] = []  # read, and left over by a block that ended early
         self._log_turn = False  # the last block was of the log: what is due by its time comes next
+        self._refill = Refill(store, program) if engine is None else _no_refill
         self._single = 0  # blocks of one still to do after a block that could not be saved
 
     # ------------------------------------------------------------ live
@@ -190,7 +192,7 @@ class Pump:
         if missing:
             found.update(self._store.contacts(missing))
         self._faults(points.BLOCK_READ)
-        return _Block(self._engine, self._program, found, self.at)
+        return _Block(self._engine, self._program, found, self.at, self._refill)
 
     def _end(self, block: _Block) -> Turn:
         """Commits, or takes the block apart if it holds what can't be stored."""
@@ -233,7 +235,10 @@ class Pump:
 class _Block:
     """One block in the making: contacts held, and what will be saved."""
 
-    def __init__(self, engine: Engine, program: Any, rows: dict[str, ContactRow], at: int) -> None:
+    def __init__(
+        self, engine: Engine, program: Any, rows: dict[str, ContactRow], at: int, refill: Callable[[str, dict], None]
+    ) -> None:
+        self._refill = refill
         self._advance, self._new_state, self._refusal = engine
         self._program, self._rows = program, rows
         self._held: dict[str, _Held] = {}
@@ -316,7 +321,12 @@ class _Block:
         deterministic."""
         if held.state is not None:
             return held.state
-        state = codec.load(held.stored.state) if held.stored else self._new_state(contact, held.past[0][1] if held.past else now)
+        if held.stored is None:
+            state = self._new_state(contact, held.past[0][1] if held.past else now)
+        else:
+            state = codec.load(held.stored.state)
+            if held.stored.program != self._program.digest:
+                self._refill(contact, state)
         for cause, then in held.past:
             state = self._advance(self._program, state, cause, then).state
         return state
@@ -390,6 +400,10 @@ class _Cache:
         row = self._rows.pop(contact, None)
         if row is not None:
             self._used -= _weight(row)
+
+
+def _no_refill(contact: str, state: dict) -> None:
+    """For engines of tests, which have no questions about the past."""
 
 
 def _weight(row: ContactRow) -> int:

@@ -167,6 +167,14 @@ class MemoryStore:
             heapq.heappush(self._wakes, key)
         return taken
 
+    def rouse(self, digest: str, at: int) -> int:
+        """See Store."""
+        found = [row for row in self._contacts.values() if row.program != digest and (row.wake_at is None or row.wake_at > at)]
+        for row in found:
+            self._contacts[row.contact] = row._replace(wake_at=at)
+            heapq.heappush(self._wakes, (at, row.contact))
+        return len(found)
+
     def next_wake(self) -> int | None:
         """See Store."""
         while self._wakes and self._contacts[self._wakes[0][1]].wake_at != self._wakes[0][0]:

@@ -250,6 +250,10 @@ class Store(Protocol):
     def due(self, now: int, limit: int) -> list[tuple[int, str]]:
         """(wake_at, contact) up to and including `now`, sorted."""
 
+    def rouse(self, digest: str, at: int) -> int:
+        """Wakes, at `at`, every contact whose state another program made than `digest`: a new program's timers are set when it first
+        meets the contact, and nobody may wait for an event for that. How many it wakes."""
+
     def next_wake(self) -> int | None:
         """The earliest wake-up of all."""
 

@@ -199,6 +199,15 @@ class SqliteStore(Outbox):
         """See Store."""
         return self._db.rows("SELECT wake_at, id FROM contact WHERE wake_at <= ? ORDER BY wake_at, id LIMIT ?", (now, limit))
 
+    def rouse(self, digest: str, at: int) -> int:
+        """See Store."""
+        with self._db.tx("rouse") as raw:
+            return raw.execute(
+                "UPDATE contact SET wake_at = ? WHERE (wake_at IS NULL OR wake_at > ?) AND "
+                "program IS NOT (SELECT number FROM program WHERE digest = ?)",
+                (at, at, digest),
+            ).rowcount
+
     def next_wake(self) -> int | None:
         """See Store."""
         return self._db.one("SELECT min(wake_at) FROM contact WHERE wake_at IS NOT NULL")

@@ -418,7 +418,8 @@ class Builder:
 
     def deliver(self, c):
         clocks = [item.value for item in c if type(item) is Part and item.kind == "clock"]
-        return n.Deliver(clocks[0], clocks[1], self._find(c, "days") or (), self._find(c, "zone"), self._block(c), span=self._span(c))
+        return n.Deliver(clocks[0], clocks[1], self._find(c, "days") or (), self._find(c, "zone"), self._block(c),
+        span=self._span(c))
 
     def quiet(self, c):
         times = [self.time([token]) for token in self._tokens(c, "TIME")]
@@ -597,7 +598,8 @@ class Builder:
 
     def wait(self, c):
         alternatives = _fold(self._find(c, "alternatives"), always=False)
-        return n.Wait(alternatives, self._find(c, "span"), self._has(c, "CATCH"), tuple(self._nodes(c)), self._find(c, "otherwise"),
+        return n.Wait(alternatives, self._find(c, "span"), self._has(c, "CATCH"), tuple(self._nodes(c)), self._find(c,
+        "otherwise"),
                       span=self._span(c))
 
     def split(self, c):
@@ -686,7 +688,8 @@ def _weekday(token: Token) -> tuple[int, ...]:
 
 
 def _fold(alternatives: tuple[n.Node, ...], always: bool) -> tuple[n.Node, ...]:
-    """`a WHERE x = 1 OR x = 2`: the grammar reads the second test as an alternative of its own; here it joins the WHERE before it.
+    """`a WHERE x = 1 OR x = 2`: the grammar reads the second test as an alternative of its own; here it joins the WHERE before
+    it.
     In a wait (`always` false) only a test that reads the event does, since a condition may end a wait by itself."""
     folded: list[n.Node] = []
     for item in alternatives:

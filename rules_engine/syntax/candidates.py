@@ -14,27 +14,54 @@ from rules_engine.syntax.lexer import Lexer, Raw
 from rules_engine.syntax.newlines import CLOSING, JOINING, OPENING
 from rules_engine.syntax.parser import Parser
 
-_PLACEHOLDERS = {"NAME": "x_", "NUMBER": "1", "STRING": '"x"', "UNIT": "days", "TIME": "09:00", "KEY": "x_:", "WEEKDAY": "monday",
-                 "DATE": "2026-01-01", "DATETIME": "2026-01-01 09:00", "PERCENT": "1%", "DURATION": "1d", "COMPARE": ">", "EQ": "=",
-                 "TIMES": "TIMES", "_COMMA": ",", "_COLON": ":", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{",
-                 "RBRACE": "}", "PLUS": "+", "MINUS": "-", "STAR": "*", "SLASH": "/", "_NL": "\n", "AT_LEAST": "AT LEAST", "AT_MOST": "AT MOST"}
+_PLACEHOLDERS = {
+    "NAME": "x_",
+    "NUMBER": "1",
+    "STRING": '"x"',
+    "UNIT": "days",
+    "TIME": "09:00",
+    "KEY": "x_:",
+    "WEEKDAY": "monday",
+    "DATE": "2026-01-01",
+    "DATETIME": "2026-01-01 09:00",
+    "PERCENT": "1%",
+    "DURATION": "1d",
+    "COMPARE": ">",
+    "EQ": "=",
+    "TIMES": "TIMES",
+    "_COMMA": ",",
+    "_COLON": ":",
+    "LPAR": "(",
+    "RPAR": ")",
+    "LSQB": "[",
+    "RSQB": "]",
+    "LBRACE": "{",
+    "RBRACE": "}",
+    "PLUS": "+",
+    "MINUS": "-",
+    "STAR": "*",
+    "SLASH": "/",
+    "_NL": "\n",
+    "AT_LEAST": "AT LEAST",
+    "AT_MOST": "AT MOST",
+}
 _UNITS = frozenset({"seconds", "minutes", "hours", "weeks", "months", "years"})
 _LEAST = ("NAME",)
 _NO_WORDS = frozenset({"KEY", "FOREIGN", "JUNK", "UNCLOSED", "DURATION", "_NL", "$END"})
-_UNSURE = JOINING | {"NAME", "AT"}   # AT and LEAST are another terminal together
+_UNSURE = JOINING | {"NAME", "AT"}  # AT and LEAST are another terminal together
 _VALUES = frozenset({"NAME", "NUMBER", "STRING", "UNIT", "TIME", "KEY", "WEEKDAY", "DATE", "DATETIME", "PERCENT", "DURATION"})
 _SIGNS = frozenset({"_COMMA", "_COLON", "LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "EQ"})
 _CLOSER = {"LPAR": ")", "LSQB": "]", "LBRACE": "}"}
 _LIKELY = ("THEN", "END", "IF", "DID", "WITH", "OF", "TO", "AND", "WHEN", "IS")
-_MAX_BOUNDARIES = 40   # places in one line where a missing quote is tried
-_MAX_LINE = 1_000      # characters; in a longer line no quote is looked for
+_MAX_BOUNDARIES = 40  # places in one line where a missing quote is tried
+_MAX_LINE = 1_000  # characters; in a longer line no quote is looked for
 
-_NEXT = re.compile(r",\s*\w+\s*:|\s+[A-Z]{2,}\b|[)\]},]")   # what may come after a text
+_NEXT = re.compile(r",\s*\w+\s*:|\s+[A-Z]{2,}\b|[)\]},]")  # what may come after a text
 
 
 class Site(NamedTuple):
-    """A token near the error, the states before it (none: unknown), whether it is in the failing statement, and what the lexer needs to
-    go on from it: open brackets and the token before."""
+    """A token near the error, the states before it (none: unknown), whether it is in the failing statement, and what the lexer
+    needs to go on from it: open brackets and the token before."""
 
     token: Raw
     stack: tuple[int, ...]
@@ -60,9 +87,11 @@ class Candidate(NamedTuple):
     related_at: int = 0
 
 
-def propose(parser: Parser, text: str, sites: list[Site], following: list[Site], tokens: list[Raw], far: float = 0) -> Iterator[Candidate]:
-    """Candidates at `sites` (the failing token first, then backwards) and `following`. `tokens`: all from the start of the statement
-    before. `far`: only misspelt keywords, at that extra cost."""
+def propose(
+    parser: Parser, text: str, sites: list[Site], following: list[Site], tokens: list[Raw], far: float = 0
+) -> Iterator[Candidate]:
+    """Candidates at `sites` (the failing token first, then backwards) and `following`. `tokens`: all from the start of the
+    statement before. `far`: only misspelt keywords, at that extra cost."""
     lexer = parser.lexer
     for steps, site in enumerate(sites):
         away = steps / 10 + (0 if site.here else 0.1) + far
@@ -114,8 +143,18 @@ def _misspelt(parser: Parser, site: Site, away: float, before: Raw | None) -> It
         cost = steps * 0.9 + 0.1 + away + (0.6 if keyword else 0) + order / 1000
         if before is not None and before[0][0] == "NUMBER" and other.endswith("s") == (before[1] == "1"):
             cost += 0.05
-        yield Candidate(cost, start, end, right, "unknown-keyword", start, end,
-                        f"`{word}` can't stand here" if keyword else f"`{word}` is not a keyword", f"did you mean `{right}`?", right)
+        yield Candidate(
+            cost,
+            start,
+            end,
+            right,
+            "unknown-keyword",
+            start,
+            end,
+            f"`{word}` can't stand here" if keyword else f"`{word}` is not a keyword",
+            f"did you mean `{right}`?",
+            right,
+        )
 
 
 @lru_cache(4096)
@@ -137,8 +176,18 @@ def _glued(lexer: Lexer, token: Raw, away: float) -> Iterator[Candidate]:
     kinds, word, start, end = token
     if kinds[0] in ("NAME", "JUNK", "KEY"):
         for cost, right in _splits(lexer, word, kinds[0] == "NAME"):
-            yield Candidate(cost + away, start, end, right, "unknown-keyword", start, end, f"a space is missing in `{word}`",
-                            f"did you mean `{right}`?", right)
+            yield Candidate(
+                cost + away,
+                start,
+                end,
+                right,
+                "unknown-keyword",
+                start,
+                end,
+                f"a space is missing in `{word}`",
+                f"did you mean `{right}`?",
+                right,
+            )
 
 
 @lru_cache(4096)
@@ -166,8 +215,18 @@ def _parted(lexer: Lexer, first: Raw, second: Raw, away: float) -> Iterator[Cand
         word = (first[1] + second[1]).lower()
         if word in lexer.words and lexer.kinds(word)[0] != "FOREIGN":
             right = _write(lexer, word)
-            yield Candidate(1.1 + away, first[2], second[3], right, "unknown-keyword", first[2], second[3],
-                            f"`{first[1]} {second[1]}` is one word", f"did you mean `{right}`?", right)
+            yield Candidate(
+                1.1 + away,
+                first[2],
+                second[3],
+                right,
+                "unknown-keyword",
+                first[2],
+                second[3],
+                f"`{first[1]} {second[1]}` is one word",
+                f"did you mean `{right}`?",
+                right,
+            )
 
 
 def _habits(parser: Parser, site: Site, before: Raw | None, after: Raw | None, away: float) -> Iterator[Candidate]:
@@ -177,20 +236,60 @@ def _habits(parser: Parser, site: Site, before: Raw | None, after: Raw | None, a
         return
     other = words.SYNONYMS.get(word.lower())
     if other in _UNITS and (before is None or before[0][0] != "NUMBER"):
-        other = None   # `min` is a unit after a number only
+        other = None  # `min` is a unit after a number only
     if other is not None and other != word.upper():
-        yield Candidate((1.7 if kinds[0] != "NAME" else 0.8 if other else 1.4) + away, start, end, other, "foreign-spelling", start, end,
-                        f"`{word}` is not a Camp word", f"write `{other}`" if other else "leave it out", other)
+        yield Candidate(
+            (1.7 if kinds[0] != "NAME" else 0.8 if other else 1.4) + away,
+            start,
+            end,
+            other,
+            "foreign-spelling",
+            start,
+            end,
+            f"`{word}` is not a Camp word",
+            f"write `{other}`" if other else "leave it out",
+            other,
+        )
     if kinds[0] == "IS":
-        yield Candidate(1.3 + away, start, end, "=", "foreign-spelling", start, end, "IS only tests whether something is SET",
-                        "write `=` to compare", "=")
+        yield Candidate(
+            1.3 + away,
+            start,
+            end,
+            "=",
+            "foreign-spelling",
+            start,
+            end,
+            "IS only tests whether something is SET",
+            "write `=` to compare",
+            "=",
+        )
         if after is not None and after[0][0] == "NOT":
-            yield Candidate(1.2 + away, start, after[3], "!=", "foreign-spelling", start, after[3],
-                            "IS NOT only tests whether something is SET", "write `!=` to compare", "!=")
+            yield Candidate(
+                1.2 + away,
+                start,
+                after[3],
+                "!=",
+                "foreign-spelling",
+                start,
+                after[3],
+                "IS NOT only tests whether something is SET",
+                "write `!=` to compare",
+                "!=",
+            )
     if kinds[0] != "NAME":
         only_name = {"NAME"} == {kind for kind in parser.states[site.stack[-1]] if kind.isupper()}
-        yield Candidate((0.6 if only_name else 2.0) + away, start, end, f"{word}_", "keyword-as-name", start, end,
-                        f"`{word}` is a keyword, so it can't be a name here", f"take another name, such as `my_{word.lower()}`", None)
+        yield Candidate(
+            (0.6 if only_name else 2.0) + away,
+            start,
+            end,
+            f"{word}_",
+            "keyword-as-name",
+            start,
+            end,
+            f"`{word}` is a keyword, so it can't be a name here",
+            f"take another name, such as `my_{word.lower()}`",
+            None,
+        )
 
 
 def _colon(token: Raw, away: float) -> Iterator[Candidate]:
@@ -198,11 +297,31 @@ def _colon(token: Raw, away: float) -> Iterator[Candidate]:
     kinds, word, start, end = token
     if kinds[0] == "KEY":
         name = word[:-1].rstrip()
-        yield Candidate(1.2 + away, start, end, name, "syntax-error", start, end, f"no colon stands after `{name}` here", f"write `{name}`",
-                        name)
+        yield Candidate(
+            1.2 + away,
+            start,
+            end,
+            name,
+            "syntax-error",
+            start,
+            end,
+            f"no colon stands after `{name}` here",
+            f"write `{name}`",
+            name,
+        )
     elif _is_word(token) and "." not in word:
-        yield Candidate((1.6 if kinds[-1] == "NAME" else 2.3) + away, end, end, ":", "syntax-error", start, end, f"a colon is missing after `{word}`", f"write `{word}:`",
-                        f"{word}:")
+        yield Candidate(
+            (1.6 if kinds[-1] == "NAME" else 2.3) + away,
+            end,
+            end,
+            ":",
+            "syntax-error",
+            start,
+            end,
+            f"a colon is missing after `{word}`",
+            f"write `{word}:`",
+            f"{word}:",
+        )
 
 
 def _inserted(parser: Parser, site: Site, before: Raw | None, steps: int) -> Iterator[Candidate]:
@@ -228,8 +347,18 @@ def _inserted(parser: Parser, site: Site, before: Raw | None, steps: int) -> Ite
         text = f" {new}" if at_end else f"{new} "
         span_start, span_end = (before[2], before[3]) if at_end and before else (start, end)
         suggestion = None if kind in _VALUES or at_end else text + value if kind != "_NL" else None
-        yield Candidate(cost + steps * 0.3 + order / 100, start, start, text, "syntax-error", span_start, span_end, message,
-                        f"write {what if kind in _VALUES else f'`{new}`'} there" if kind != "_NL" else "write it on a line of its own", suggestion)
+        yield Candidate(
+            cost + steps * 0.3 + order / 100,
+            start,
+            start,
+            text,
+            "syntax-error",
+            span_start,
+            span_end,
+            message,
+            f"write {what if kind in _VALUES else f'`{new}`'} there" if kind != "_NL" else "write it on a line of its own",
+            suggestion,
+        )
 
 
 def _deleted(text: str, token: Raw, before: Raw | None, steps: int) -> Iterator[Candidate]:
@@ -244,11 +373,23 @@ def _deleted(text: str, token: Raw, before: Raw | None, steps: int) -> Iterator[
         yield Candidate(2.1 + steps * 0.2, start, end, "", "syntax-error", start, end, message, "leave it out", "")
         return
     if kinds[0] == "END":
-        yield Candidate(1.4, start, end, "", "extra-end", start, end, "this END closes nothing", "leave it out, or write the line that begins "
-                        "its block", "")
+        yield Candidate(
+            1.4,
+            start,
+            end,
+            "",
+            "extra-end",
+            start,
+            end,
+            "this END closes nothing",
+            "leave it out, or write the line that begins its block",
+            "",
+        )
     twice = before is not None and before[1].lower() == value.lower()
     message = f"`{value}` is written twice" if twice else f"`{value}` can't stand here"
-    yield Candidate((1.1 if twice else 2.2) + steps * 0.2, start, end, "", "syntax-error", start, end, message, "leave it out", "")
+    yield Candidate(
+        (0.5 if twice else 2.2) + steps * 0.2, start, end, "", "syntax-error", start, end, message, "leave it out", ""
+    )
     line_end = text.find("\n", start)
     line_end = len(text) if line_end < 0 else line_end
     if not steps and line_end > end:
@@ -258,9 +399,14 @@ def _deleted(text: str, token: Raw, before: Raw | None, steps: int) -> Iterator[
 def _junk(value: str) -> str:
     """Why a piece of text is no token."""
     if len(value) > 1:
-        return f"this number is longer than anyone needs ({len(value)} digits)" if value[0].isdigit() else \
-            f"this name is longer than {MAX_NAME_LENGTH} characters"
-    return f"`{value}` means nothing here" if value.isprintable() else f"the file has a control character here (code {ord(value)})"
+        return (
+            f"this number is longer than anyone needs ({len(value)} digits)"
+            if value[0].isdigit()
+            else f"this name is longer than {MAX_NAME_LENGTH} characters"
+        )
+    return (
+        f"`{value}` means nothing here" if value.isprintable() else f"the file has a control character here (code {ord(value)})"
+    )
 
 
 def _replaced(parser: Parser, site: Site, after: Raw | None) -> Iterator[Candidate]:
@@ -295,7 +441,7 @@ def _quotes(lexer: Lexer, text: str, sites: list[Site]) -> Iterator[Candidate]:
 
 def _closed_quotes(lexer: Lexer, text: str, token: Raw, line_end: int) -> Iterator[Candidate]:
     _kinds, value, start, _end = token
-    message, advice = "this text has no second quote", "close it with `\"`"
+    message, advice = "this text has no second quote", 'close it with `"`'
     quote = '"""' if value.startswith('"""') else '"'
     edges = [(1.0, line_end - (len(text[start:line_end]) - len(text[start:line_end].rstrip())))]
     for match in list(lexer.pattern.finditer(text, start + len(quote), line_end))[:_MAX_BOUNDARIES]:
@@ -319,8 +465,18 @@ def _run_on(text: str, token: Raw) -> Iterator[Candidate]:
     """A text that ends where the next one was to begin: `"y, to: "b"`."""
     for match in itertools.islice(_NEXT.finditer(token[1]), _MAX_BOUNDARIES):
         edge = token[2] + match.start()
-        yield Candidate(0.85, edge, edge, '"', "unclosed-text", token[2], edge, "this text has no second quote", "close it with `\"`",
-                        text[token[2]:edge] + '"')
+        yield Candidate(
+            0.85,
+            edge,
+            edge,
+            '"',
+            "unclosed-text",
+            token[2],
+            edge,
+            "this text has no second quote",
+            'close it with `"`',
+            text[token[2] : edge] + '"',
+        )
 
 
 def _opened_quotes(text: str, line_start: int, tokens: list[Raw], last: Raw) -> Iterator[Candidate]:
@@ -328,9 +484,21 @@ def _opened_quotes(text: str, line_start: int, tokens: list[Raw], last: Raw) -> 
     for token in tokens[:_MAX_BOUNDARIES]:
         if token[2] < quote and _is_word(token):
             end = quote + 1
-            yield Candidate(1.2 - token[2] / 1e6, token[2], token[2], '"', "unclosed-text", token[2], end, "this text has no first quote",
-                            "open it with `\"`", '"' + text[token[2]:end])
-    yield Candidate(1.6, last[2], last[2] + 1, "", "unclosed-text", last[2], last[2] + 1, "this quote opens no text", "leave it out", "")
+            yield Candidate(
+                1.2 - token[2] / 1e6,
+                token[2],
+                token[2],
+                '"',
+                "unclosed-text",
+                token[2],
+                end,
+                "this text has no first quote",
+                'open it with `"`',
+                '"' + text[token[2] : end],
+            )
+    yield Candidate(
+        1.6, last[2], last[2] + 1, "", "unclosed-text", last[2], last[2] + 1, "this quote opens no text", "leave it out", ""
+    )
 
 
 def _brackets(text: str, tokens: list[Raw]) -> Iterator[Candidate]:
@@ -350,16 +518,47 @@ def _brackets(text: str, tokens: list[Raw]) -> Iterator[Candidate]:
     if last[0][0] in CLOSING:
         if opened:
             right = _CLOSER[opened[-1][0][0]]
-            yield Candidate(1.0, last[2], last[3], right, "unclosed-bracket", last[2], last[3], f"`{opened[-1][1]}` is closed with `{right}`",
-                            f"write `{right}`", right)
-        yield Candidate(1.5, last[2], last[3], "", "unclosed-bracket", last[2], last[3], f"this `{last[1]}` closes nothing", "leave it out", "")
+            yield Candidate(
+                1.0,
+                last[2],
+                last[3],
+                right,
+                "unclosed-bracket",
+                last[2],
+                last[3],
+                f"`{opened[-1][1]}` is closed with `{right}`",
+                f"write `{right}`",
+                right,
+            )
+        yield Candidate(
+            1.5,
+            last[2],
+            last[3],
+            "",
+            "unclosed-bracket",
+            last[2],
+            last[3],
+            f"this `{last[1]}` closes nothing",
+            "leave it out",
+            "",
+        )
     if not opened:
         return
     opener = opened[-1]
     right = _CLOSER[opener[0][0]]
     for cost, edge in _edges(text, tokens, opener):
-        yield Candidate(cost, edge, edge, right, "unclosed-bracket", opener[2], opener[3], f"this `{opener[1]}` is never closed",
-                        f"write `{right}` where it ends", None)
+        yield Candidate(
+            cost,
+            edge,
+            edge,
+            right,
+            "unclosed-bracket",
+            opener[2],
+            opener[3],
+            f"this `{opener[1]}` is never closed",
+            f"write `{right}` where it ends",
+            None,
+        )
 
 
 def _edges(text: str, tokens: list[Raw], opener: Raw) -> Iterator[tuple[float, int]]:

@@ -1,5 +1,5 @@
-"""Which block an END is missing from, or which END is one too many: the grammar only knows that they don't balance; indentation says
-where."""
+"""Which block an END is missing from, or which END is one too many: the grammar only knows that they don't balance; indentation
+says where."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def _outside(line: Line, opener: Line) -> bool:
 
 
 def extra(text: str, lexer: Lexer) -> list[Line]:
-    """ENDs that may be one too many, likeliest first: those that don't stand under what they would close, then the others from the
-    last."""
+    """ENDs that may be one too many, likeliest first: those that don't stand under what they would close, then the others from
+    the last."""
     unlike: list[Line] = []
     others: list[Line] = []
     opened: list[Line] = []

@@ -29,7 +29,7 @@ def foreign(text: str, lexer: Lexer) -> list[Fix]:
     """Every foreign spelling of a text, in order."""
     fixes: list[Fix] = []
     braces = False
-    first = ""       # the first word of the line
+    first = ""  # the first word of the line
     before: tuple[str, int, int] = ("_NL", 0, 0)
     earlier = before
     for match, following in _pairs(lexer.pattern.finditer(text)):
@@ -44,16 +44,33 @@ def foreign(text: str, lexer: Lexer) -> list[Fix]:
         after = following.lastgroup if following else "_NL"
         if kind == "FOREIGN":
             fixes.append(_fix(word, start, end, before, earlier, text))
-        elif kind == "LBRACE" and after in ("_NL", "COMMENT", "_END") and first in _BLOCK_WORDS and before[0] not in ("KEY", "_COMMA", "LSQB"):
-            fixes.append(Fix(start, end, "", "" if braces else "a block has no braces here", "leave `{` out; a block ends with END", ""))
+        elif (
+            kind == "LBRACE"
+            and after in ("_NL", "COMMENT", "_END")
+            and first in _BLOCK_WORDS
+            and before[0] not in ("KEY", "_COMMA", "LSQB")
+        ):
+            fixes.append(
+                Fix(start, end, "", "" if braces else "a block has no braces here", "leave `{` out; a block ends with END", "")
+            )
             braces = True
         elif kind == "RBRACE" and braces and before[0] == "_NL":
             goes_on = following is not None and after == "NAME" and lexer.kinds(following["NAME"])[0] in ("ELSE", "OTHERWISE")
             fixes.append(Fix(start, end, "" if goes_on else "END", "", "", None))
             continue
-        elif before[0] == "THEN" and kind in ("IF", "WAIT", "AFTER", "SPLIT", "REPEAT", "STOP", "ELSE", "END") and first == "THEN":
-            fixes.append(Fix(before[1], start, "", f"{kind} needs no THEN before it: THEN marks actions only", f"leave THEN out and write "
-                             f"{kind} alone", ""))
+        elif (
+            before[0] == "THEN" and kind in ("IF", "WAIT", "AFTER", "SPLIT", "REPEAT", "STOP", "ELSE", "END") and first == "THEN"
+        ):
+            fixes.append(
+                Fix(
+                    before[1],
+                    start,
+                    "",
+                    f"{kind} needs no THEN before it: THEN marks actions only",
+                    f"leave THEN out and write {kind} alone",
+                    "",
+                )
+            )
         earlier, before = before, (kind, start, end)
     return fixes
 
@@ -72,20 +89,39 @@ def _fix(word: str, start: int, end: int, before: tuple[str, int, int], earlier:
     if word in _SIGNS or lower in _WORDS:
         right = _SIGNS.get(word) or _WORDS[lower]
         space = " " if word == "!" else ""
-        return Fix(start, end, f" {right} " if word in ("&&", "||") else right + space, f"`{word}` is not a Camp word" if word.isalpha() else
-                   f"`{word}` is not a Camp sign", f"write `{right}`", right)
+        return Fix(
+            start,
+            end,
+            f" {right} " if word in ("&&", "||") else right + space,
+            f"`{word}` is not a Camp word" if word.isalpha() else f"`{word}` is not a Camp sign",
+            f"write `{right}`",
+            right,
+        )
     if lower in ("null", "nil", "undefined"):
         return _null(word, start, end, before, earlier)
     if word == ";":
         ends = text[end:].lstrip(" \t\r").startswith(("\n", "#", "//", "/*")) or not text[end:].strip()
-        return Fix(start, end, "" if ends else "\n", "a line has no `;` in Camp", "the end of the line ends it" if ends else
-                   "write the next one on a line of its own", "" if ends else "\n")
+        return Fix(
+            start,
+            end,
+            "" if ends else "\n",
+            "a line has no `;` in Camp",
+            "the end of the line ends it" if ends else "write the next one on a line of its own",
+            "" if ends else "\n",
+        )
     if word.startswith("//"):
         return Fix(start, end, "#" + word[2:], "a comment begins with `#`, not with `//`", "write `#`", "#" + word[2:])
     if word.startswith("/*"):
         body = word[2:].removesuffix("*/")
         lines = "\n".join("# " + line.strip(" *") for line in body.strip().split("\n"))
-        return Fix(start, end, re.sub(r"[^\n]", " ", word), "a comment begins with `#` and ends with its line", "write `#` before each line", lines)
+        return Fix(
+            start,
+            end,
+            re.sub(r"[^\n]", " ", word),
+            "a comment begins with `#` and ends with its line",
+            "write `#` before each line",
+            lines,
+        )
     if word[0] in "\u2013\u2014\u2212":
         return Fix(start, end, "-", "this dash is not a minus sign", "write `-`", "-")
     if word[0] in "'\u2018\u2019\u201a":

@@ -1,6 +1,7 @@
 """Text to tokens. Every token has the terminals that it could be (a word may be a keyword or a name): the parser's state decides.
 
-Which line ends end a statement is decided here: not those inside brackets, after a comma or an operator, or before a joining word.
+Which line ends end a statement is decided here: not those inside brackets, after a comma or an operator, or before a joining
+word.
 """
 
 from __future__ import annotations
@@ -10,18 +11,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rules_engine.limits import MAX_NAME_LENGTH, MAX_NESTING
-from rules_engine.syntax.newlines import (
-    CLOSING,
-    JOINING,
-    JOINING_SIGNS,
-    OPENING,
-    UNFINISHED,
-)
+from rules_engine.syntax.newlines import CLOSING, JOINING, JOINING_SIGNS, OPENING, UNFINISHED
 
 Raw = tuple[tuple[str, ...], str, int, int]
 """(the terminals it may be, text, start, end)"""
 
-# What people write from habit in other languages, and no Camp token begins with. Always an error; `foreign.py` says what to write.
+# What people write from habit in other languages, and no Camp token begins with. Always an error; `foreign.py` says what to
+# write.
 FOREIGN = (
     r"/\*(?:[\s\S]*?\*/|[\s\S]*)|//[^\n]*|===|!==|==|=<|=>|<>|&&|\|\||!(?!=)|;|[\u2013\u2014\u2212]|[\u2018\u2019\u201a][^\u2018\u2019\u201a\n]*[\u2018\u2019]"
     r"|'[^'\n]*'|\d{1,2}(?::\d{2})?[ ]?[aApP]\.?[mM]\b\.?|\d+(?:st|nd|rd|th)\b"
@@ -30,9 +26,9 @@ FOREIGN_WORDS = frozenset({"true", "false", "null", "nil", "undefined", "elseif"
 _ORDER = ("AT_LEAST", "AT_MOST", "NAME", "_NL", "STRING", "DATETIME", "DATE", "TIME", "PERCENT", "DURATION", "NUMBER")
 _BLANK = r" \t\f\ufeff\u00a0\u2007\u2009\u202f\u200b"
 _BLANKS = f"[{_BLANK}]*+"
-_WORD = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"   # a keyword, a name, or a key before its colon
+_WORD = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"  # a keyword, a name, or a key before its colon
 _NAME = ("NAME",)
-_LONG_NUMBER = 30   # characters; longer is no amount, and Python refuses to read it at all from 4,300 digits on
+_LONG_NUMBER = 30  # characters; longer is no amount, and Python refuses to read it at all from 4,300 digits on
 _NUMBERS = frozenset({"NUMBER", "PERCENT", "DURATION"})
 
 
@@ -52,13 +48,21 @@ class Lexer:
         signs = [name for name in shapes if name not in _ORDER and name not in ("JOINED", "BLANK", "COMMENT", "MARK", "KEY")]
         signs.sort(key=lambda name: -len(shapes[name]))
         # Blank lines and comments after a line end belong to it: one token.
-        pattern = "|".join([
-            f"(?P<AT_LEAST>{shapes['AT_LEAST']})", f"(?P<AT_MOST>{shapes['AT_MOST']})", f"(?P<NAME>{_WORD})(?P<KEY>[ \t]*:)?",
-            rf"(?P<_NL>(?:#[^\n]*)?\r?\n(?:{_BLANKS}(?:#[^\n]*)?\r?\n)*)", f"(?P<FOREIGN>{FOREIGN})",
-            *(f"(?P<{name}>{shapes[name]})" for name in _ORDER[4:]),
-            *(f"(?P<{name}>{shapes[name]})" for name in signs),
-            r"(?P<COMMENT>#[^\n]*)", r'(?P<UNCLOSED>["\u201c\u201d\u201e][^\n]*)', rf"(?P<JUNK>[^{_BLANK}])", r"(?P<_END>\Z)",
-        ])
+        pattern = "|".join(
+            [
+                f"(?P<AT_LEAST>{shapes['AT_LEAST']})",
+                f"(?P<AT_MOST>{shapes['AT_MOST']})",
+                f"(?P<NAME>{_WORD})(?P<KEY>[ \t]*:)?",
+                rf"(?P<_NL>(?:#[^\n]*)?\r?\n(?:{_BLANKS}(?:#[^\n]*)?\r?\n)*)",
+                f"(?P<FOREIGN>{FOREIGN})",
+                *(f"(?P<{name}>{shapes[name]})" for name in _ORDER[4:]),
+                *(f"(?P<{name}>{shapes[name]})" for name in signs),
+                r"(?P<COMMENT>#[^\n]*)",
+                r'(?P<UNCLOSED>["\u201c\u201d\u201e][^\n]*)',
+                rf"(?P<JUNK>[^{_BLANK}])",
+                r"(?P<_END>\Z)",
+            ]
+        )
         self.pattern = re.compile(f"{_BLANKS}(?:{pattern})")
         self.words = {word: tuple(kinds) for word, kinds in words.items()}
         self.words.update((word, ("FOREIGN",)) for word in FOREIGN_WORDS)
@@ -69,9 +73,9 @@ class Lexer:
         return self.words.get(word.lower(), _NAME)
 
     def lex(self, text: str, start: int = 0, depth: int = 0, last: str = "_NL") -> Iterator[Raw]:
-        """The tokens of a text from `start`: of a statement, or within one after `last` with `depth` open brackets. Line ends that end no statement are left out; the
-        last statement gets one where the text has none. Never fails: what nothing matches is JUNK, UNCLOSED (a text without its
-        second quote) or FOREIGN."""
+        """The tokens of a text from `start`: of a statement, or within one after `last` with `depth` open brackets. Line ends
+        that end no statement are left out; the last statement gets one where the text has none. Never fails: what nothing matches
+        is JUNK, UNCLOSED (a text without its second quote) or FOREIGN."""
         words, signs = self.words, self._signs
         line_end: Any = None
         for match in self.pattern.finditer(text, start):

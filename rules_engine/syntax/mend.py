@@ -1,6 +1,6 @@
-"""Finds a syntax error by repairing it: small edits at and just before the place where the parser stopped are tried, cheapest first, and
-the first with which the block can be read to its end says what was wrong. Bounded: every error has a list of candidates, and every
-file a budget of tokens to try them on."""
+"""Finds a syntax error by repairing it: small edits at and just before the place where the parser stopped are tried, cheapest
+first, and the first with which the block can be read to its end says what was wrong. Bounded: every error has a list of
+candidates, and every file a budget of tokens to try them on."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from rules_engine.syntax.parser import DEEP, Parser
 from rules_engine.syntax.patched import Patched
 from rules_engine.syntax.words import in_words, kind_in_words
 
-_HORIZON = 400         # tokens that a repaired text must be readable for; beyond that another error is another matter
-_WHOLE = 20_000        # the same for END, whose mistakes show at the end of the block only
-_CANDIDATES = 400      # tried for one error
-_GUESSES = 5           # repairs without a name; after as many, a block is no Camp text at all
-_ERRORS = 25           # reported for one block
-_DEAR = 3.5            # what costs more is no repair
-_EARLIER = 12          # statements before the error whose first word may be the misspelt one
-_ENDS = 60             # places where an END may be missing or too many
-_CHARACTERS = 5        # of a text that is read once, count as one token of the budget
-_COPIED = 200          # the same of a text that is only copied
-_SITES = 6             # words before the error that are looked at
-BUDGET = 400_000       # tokens parsed in trials, for one file
+_HORIZON = 400  # tokens that a repaired text must be readable for; beyond that another error is another matter
+_WHOLE = 20_000  # the same for END, whose mistakes show at the end of the block only
+_CANDIDATES = 400  # tried for one error
+_GUESSES = 5  # repairs without a name; after as many, a block is no Camp text at all
+_ERRORS = 25  # reported for one block
+_DEAR = 3.5  # what costs more is no repair
+_EARLIER = 12  # statements before the error whose first word may be the misspelt one
+_ENDS = 60  # places where an END may be missing or too many
+_CHARACTERS = 5  # of a text that is read once, count as one token of the budget
+_COPIED = 200  # the same of a text that is only copied
+_SITES = 6  # words before the error that are looked at
+BUDGET = 400_000  # tokens parsed in trials, for one file
 
 
 class Checkpoint(NamedTuple):
@@ -64,7 +64,7 @@ class Mender:
         self._budget = BUDGET
         self._patched = Patched("", 0)
         self._checkpoints: list[Checkpoint] = []
-        self._near: list[Site] = []   # the tokens around the error at hand, backwards
+        self._near: list[Site] = []  # the tokens around the error at hand, backwards
 
     def mend(self, text: str, offset: int) -> Mended:
         """Repairs a block that can't be parsed."""
@@ -125,8 +125,8 @@ class Mender:
         return Failure(statement[index], tuple(stack), len(self._checkpoints) - 1)
 
     def _sites(self, failure: Failure) -> tuple[list[Site], list[Raw]]:
-        """The last tokens before the error with the states before each, the failing one first, then backwards; and all tokens from the
-        start of the statement before."""
+        """The last tokens before the error with the states before each, the failing one first, then backwards; and all tokens
+        from the start of the statement before."""
         position, states = self._checkpoints[max(0, failure.statement - 1)]
         start = self._checkpoints[failure.statement].position
         tokens: list[Raw] = []
@@ -159,7 +159,8 @@ class Mender:
     # ── choosing a repair ──
 
     def _choose(self, failure: Failure) -> Candidate | None:
-        """The cheapest candidate that lets the block be read to its end; failing that, the one that leads furthest past the error."""
+        """The cheapest candidate that lets the block be read to its end; failing that, the one that leads furthest past the
+        error."""
         best: tuple[bool, int, float, Candidate] | None = None
         reach = failure.token[2]
         candidates = sorted(self._candidates(failure), key=lambda item: item.cost)
@@ -187,7 +188,8 @@ class Mender:
             yield from self._extra_ends()
 
     def _next(self, failure: Failure) -> list[Site]:
-        """The token after the error: where the parser stops at a line's end, the next line may begin with a misspelt joining word."""
+        """The token after the error: where the parser stops at a line's end, the next line may begin with a misspelt joining
+        word."""
         following = next(iter(self._lexer.lex(self._patched.text, failure.token[3])), None)
         return [] if following is None else [Site(following, (), True)]
 
@@ -210,22 +212,47 @@ class Mender:
         self._budget -= len(text) // _CHARACTERS
         for order, (opener, position) in enumerate(ends.missing(text, self._lexer)[:_ENDS]):
             line = self._line(opener.start)
-            new = f"{' ' * opener.indent}END\n" if position == 0 or text[position - 1:position] == "\n" else f"\n{' ' * opener.indent}END"
+            new = (
+                f"{' ' * opener.indent}END\n"
+                if position == 0 or text[position - 1 : position] == "\n"
+                else f"\n{' ' * opener.indent}END"
+            )
             where = "at the end of the block" if position >= len(text.rstrip()) else f"before line {self._line(position)}"
-            yield Candidate(1.0 + order / 100, position, position, new, "missing-end", opener.start, opener.word_end,
-                            f"this {opener.word.upper()} is never closed: its END is missing", f"write END {where}", None,
-                            f"the block that begins on line {line} reaches to here", position)
+            yield Candidate(
+                1.0 + order / 100,
+                position,
+                position,
+                new,
+                "missing-end",
+                opener.start,
+                opener.word_end,
+                f"this {opener.word.upper()} is never closed: its END is missing",
+                f"write END {where}",
+                None,
+                f"the block that begins on line {line} reaches to here",
+                position,
+            )
 
     def _extra_ends(self) -> Iterator[Candidate]:
         self._budget -= len(self._patched.text) // _CHARACTERS
         for order, line in enumerate(ends.extra(self._patched.text, self._lexer)[:_ENDS]):
-            yield Candidate(1.0 + order / 100, line.line_start, line.end, "", "extra-end", line.start, line.word_end,
-                            "this END closes nothing", "leave it out, or write the line that begins its block", "")
+            yield Candidate(
+                1.0 + order / 100,
+                line.line_start,
+                line.end,
+                "",
+                "extra-end",
+                line.start,
+                line.word_end,
+                "this END closes nothing",
+                "leave it out, or write the line that begins its block",
+                "",
+            )
 
     def _try(self, candidate: Candidate) -> int | None:
         """How far the text can be read with a candidate: a place in the text as it is now, or None for to the end."""
         text = self._patched.text
-        edited = text[:candidate.start] + candidate.new + text[candidate.end:]
+        edited = text[: candidate.start] + candidate.new + text[candidate.end :]
         position, stack, depth, last = self._resume(candidate.start)
         limit = _WHOLE if candidate.name in ("missing-end", "extra-end") else _HORIZON
         tokens = islice(_closed(self._lexer.lex(edited, position, depth, last), len(edited)), limit)
@@ -238,8 +265,8 @@ class Mender:
         return failed[1][2] - len(edited) + len(text)
 
     def _resume(self, position: int) -> tuple[int, tuple[int, ...], int, str]:
-        """Where to read from to see the effect of an edit, with the states and the lexer's memory there: two tokens before it (the one
-        before may be read differently, as AT before LEAST), or a statement before."""
+        """Where to read from to see the effect of an edit, with the states and the lexer's memory there: two tokens before it
+        (the one before may be read differently, as AT before LEAST), or a statement before."""
         for later, site in zip(self._near, self._near[1:], strict=False):
             if later.token[2] < position:
                 return site.token[2], site.stack, site.depth, site.last
@@ -256,7 +283,7 @@ class Mender:
     # ── applying and reporting ──
 
     def _apply(self, start: int, end: int, new: str) -> None:
-        del self._checkpoints[self._checkpoint(start) + 1:]
+        del self._checkpoints[self._checkpoint(start) + 1 :]
         self._patched.replace(start, end, new)
 
     def _drop(self, failure: Failure) -> bool:

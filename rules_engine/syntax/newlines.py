@@ -12,13 +12,34 @@ OPENING = frozenset({"LPAR", "LSQB", "LBRACE"})
 CLOSING = frozenset({"RPAR", "RSQB", "RBRACE"})
 UNFINISHED = frozenset({"_COMMA", "EQ", "COMPARE", "PLUS", "MINUS", "STAR", "SLASH", "AND", "OR"})
 # The grammar's JOINED terminal says the same to lark; a test compares the two.
-JOINING = frozenset({"AND", "OR", "IS", "IN", "AS", "OF", "PER", "UP", "WHERE", "WHILE", "WITHIN", "WITH", "SINCE", "BETWEEN", "CONTAINS",
-                     "MATCHES", "STARTS", "ENDS"})
+JOINING = frozenset(
+    {
+        "AND",
+        "OR",
+        "IS",
+        "IN",
+        "AS",
+        "OF",
+        "PER",
+        "UP",
+        "WHERE",
+        "WHILE",
+        "WITHIN",
+        "WITH",
+        "SINCE",
+        "BETWEEN",
+        "CONTAINS",
+        "MATCHES",
+        "STARTS",
+        "ENDS",
+    }
+)
 JOINING_SIGNS = frozenset({"MINUS", "PLUS", "STAR", "SLASH", "EQ", "COMPARE", "_COMMA"})
 
 
 class Newlines:
-    """Lark post-lexer with the same rule, for lark's own parser (building the table, and the reference that tests compare with)."""
+    """Lark post-lexer with the same rule, for lark's own parser (building the table, and the reference that tests compare
+    with)."""
 
     always_accept = ("_NL",)
 

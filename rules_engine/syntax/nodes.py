@@ -16,8 +16,9 @@ def _frozen(self: Any, name: str, value: Any = None) -> None:
 
 @dataclass_transform(frozen_default=True, kw_only_default=False)
 class _Record(type):
-    """Makes slotted, frozen records from annotations, as `dataclass(frozen=True, slots=True)` does, at a tenth of its start-up time
-    (70 classes cost 65 ms of a cold start otherwise). Fields named `span` or `…_span(s)` are keyword-only and outside equality."""
+    """Makes slotted, frozen records from annotations, as `dataclass(frozen=True, slots=True)` does, at a tenth of its start-up
+    time (70 classes cost 65 ms of a cold start otherwise). Fields named `span` or `…_span(s)` are keyword-only and outside
+    equality."""
 
     _fields: tuple[str, ...] = ()      # all fields, in order
     _compared: tuple[str, ...] = ()    # those that make equality
@@ -80,11 +81,13 @@ def replace(node: Any, **changes: Any) -> Any:
     return type(node)(**{field: changes.get(field, getattr(node, field)) for field in node._fields})
 
 
-# ── expressions ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── expressions
+# ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 class Literal(Node):
     """A value written out. type: number (int or float) | percent (number) | boolean | date ("2026-12-01") |
-    datetime ("2026-12-01T09:00", local) | time (minutes of the day, int, or "HH:MM:SS" seconds dropped) | text (str, no placeholder)."""
+    datetime ("2026-12-01T09:00", local) | time (minutes of the day, int, or "HH:MM:SS" seconds dropped) | text (str, no
+    placeholder)."""
 
     type: str
     value: Any
@@ -199,7 +202,8 @@ class Aggregate(Node):
     history: History
 
 
-# ── what starts, ends or resumes ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what starts, ends or resumes
+# ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 class Happening(Node):
     """An event as a trigger or as what a wait is for. A bare name in a wait may turn out to be a condition or a moment: the model
@@ -240,8 +244,8 @@ class Changes(Node):
 
 
 class Anchored(Node):
-    """`30 days BEFORE contact.renewal_date AT 09:00`, `2026-12-01 AT 09:00`. offset None: at the anchor itself; sign -1 for BEFORE.
-    anchor: Name or Literal date/datetime; at: Literal time, Name or None."""
+    """`30 days BEFORE contact.renewal_date AT 09:00`, `2026-12-01 AT 09:00`. offset None: at the anchor itself; sign -1 for
+    BEFORE. anchor: Name or Literal date/datetime; at: Literal time, Name or None."""
 
     offset: Duration | None
     sign: int
@@ -292,7 +296,8 @@ class Condition(Node):
     alias: str | None = None
 
 
-# ── actions and steps ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── actions and steps
+# ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 class Action(Node):
     """`namespace.verb primary, key: value`; arguments are (key, expression) in the order of the text."""
@@ -367,7 +372,8 @@ class Stop(Node):
     reason: str | None
 
 
-# ── clauses of rules, campaigns and the workspace ────────────────────────────────────────────────────────────────────────────────
+# ── clauses of rules, campaigns and the workspace
+# ────────────────────────────────────────────────────────────────────────────────
 
 class Owner(Node):
     address: str
@@ -505,7 +511,8 @@ class NeverWhere(Node):
     condition: Node
 
 
-# ── top level ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── top level
+# ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 class Declaration(Node):
     """Base of what stands at the top level; `name_span` is the place of its name."""
@@ -579,7 +586,8 @@ class Campaign(Declaration):
     steps: tuple[Node, ...]
 
 
-# ── tests ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── tests
+# ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 class Given(Node):
     noun: str
@@ -605,8 +613,8 @@ class Sets(Node):
 class Expect(Node):
     """kind: nothing | gets | not_gets | misses | enters | leaves | completes | goal | where.
 
-    contact None for nothing; action for gets, not_gets, misses; target (a campaign or segment) for enters, leaves, completes, goal;
-    because for misses, enters, leaves, completes; at for gets; condition for where; `rest` when ELSE was written."""
+    contact None for nothing; action for gets, not_gets, misses; target (a campaign or segment) for enters, leaves, completes,
+    goal; because for misses, enters, leaves, completes; at for gets; condition for where; `rest` when ELSE was written."""
 
     kind: str
     contact: str | None = None

@@ -1,8 +1,8 @@
 """Drives lark's LALR(1) table. Nodes are built while parsing, so depth is no matter.
 
-Why not lark's own loop: this one starts in a tenth of the time (lark needn't be imported), parses three times as fast, and can try a
-piece of text from any state without building anything, which is how errors are repaired (read.py). The table, its strictness and the
-meaning of the grammar are lark's; a test compares the nodes of both.
+Why not lark's own loop: this one starts in a tenth of the time (lark needn't be imported), parses three times as fast, and can
+try a piece of text from any state without building anything, which is how errors are repaired (read.py). The table, its
+strictness and the meaning of the grammar are lark's; a test compares the nodes of both.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from rules_engine.syntax import nodes
 from rules_engine.syntax.builder import Builder
 from rules_engine.syntax.lexer import Lexer, Raw, Token
 
-DEEP = 6 * MAX_NESTING   # states on the stack between two statements; a block takes four or five
-_NOTHING = 1_000_000      # no state and no rule has this number
+DEEP = 6 * MAX_NESTING  # states on the stack between two statements; a block takes four or five
+_NOTHING = 1_000_000  # no state and no rule has this number
 Row = dict[str, int]
 Stack = list[int]
 
@@ -73,14 +73,15 @@ class Parser:
         self.end: int = table["end"]
         self.rules = [(symbols[origin], size, method, children) for origin, size, method, children in table["rules"]]
         self._builder = Builder()
-        self.may_be_deep = False   # after a parse: whether a statement was long, or a block deep, enough to nest beyond the limit
+        self.may_be_deep = False  # after a parse: whether a statement was long, or a block deep, enough to nest beyond the limit
         self._jumps: dict[tuple[int, int, str], int] = {}
         self._reductions = [_reduction(self._builder, *rule) for rule in self.rules]
 
     def parse(self, text: str, path: str, offset: int = 0, places: Callable[[int], int] | None = None) -> nodes.File:
         """Nodes of a text. `offset` is added to every place (for a block cut out of a file), or `places` maps it.
 
-        Raises Unexpected on the first syntax error, or where blocks nest far too deep; `rules_engine.syntax.read` turns that into diagnostics.
+        Raises Unexpected on the first syntax error, or where blocks nest far too deep; `rules_engine.syntax.read` turns that into
+        diagnostics.
         """
         tokens = self.lexer.lex(text)
         if places is not None:
@@ -156,8 +157,8 @@ class Parser:
             state = self.states[below][origin]
 
     def follow(self, stack: Stack, tokens: Iterable[Raw], taken: list[Any] | None = None) -> tuple[int, Raw] | None:
-        """Shift and reduce without values, from and on `stack`. None when all tokens are taken, otherwise (how many were, the token
-        that can't follow). `taken` receives (terminal, token) of each."""
+        """Shift and reduce without values, from and on `stack`. None when all tokens are taken, otherwise (how many were, the
+        token that can't follow). `taken` receives (terminal, token) of each."""
         states, reductions, jumps = self.states, self._reductions, self._jumps
         index = 0
         for index, token in enumerate(tokens):
@@ -223,7 +224,11 @@ def _reduction(builder: Builder, origin: str, size: int, method: str | None, chi
     else:
         pick = itemgetter(*children) if children else tuple
     if not method:
-        return origin, size, _same if pick is None else pick if any(isinstance(child, list) for child in children) else _then(pick, list)
+        return (
+            origin,
+            size,
+            _same if pick is None else pick if any(isinstance(child, list) for child in children) else _then(pick, list),
+        )
     build = getattr(builder, method)
     return origin, size, build if pick is None else _then(pick, build)
 
@@ -249,6 +254,7 @@ def _gapped(positions: tuple[int, ...]) -> Callable[[list[Any]], Any]:
 
 def _splice(children: list[Any]) -> Callable[[list[Any]], list[Any]]:
     """Puts the lists of helper rules in place. A list that stands first is grown, not copied: nobody else holds it."""
+
     def splice(values: list[Any]) -> list[Any]:
         found: list[Any] = []
         for child in children:

@@ -1,5 +1,5 @@
-"""`camp fmt`: the canonical form of a text. Works on the tokens as the parser took them, so that every comment, bracket and number stays
-as it was written; what changes is case, spaces, line breaks, indentation, quotes and the wording of durations."""
+"""`camp fmt`: the canonical form of a text. Works on the tokens as the parser took them, so that every comment, bracket and
+number stays as it was written; what changes is case, spaces, line breaks, indentation, quotes and the wording of durations."""
 
 from __future__ import annotations
 
@@ -12,19 +12,37 @@ from rules_engine.syntax.lexer import Raw
 from rules_engine.syntax.parser import Parser, parser
 from rules_engine.syntax.read import read
 
-WIDTH = 100           # a longer line is broken
-_DECLARED = 80        # SEGMENT and FACT break before IS above this
-_STEP = 2             # spaces for each level
-_HANGING = 4          # spaces before a line that goes on with a statement
+WIDTH = 100  # a longer line is broken
+_DECLARED = 80  # SEGMENT and FACT break before IS above this
+_STEP = 2  # spaces for each level
+_HANGING = 4  # spaces before a line that goes on with a statement
 _BLOCKS = frozenset({"IF", "WAIT", "SPLIT", "REPEAT"})
 _ITEMS = frozenset({"RULE", "CAMPAIGN", "TEST", "WORKSPACE"})
 _UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week"}
-_OPERANDS = frozenset({"NAME", "NUMBER", "PERCENT", "STRING", "DATE", "DATETIME", "TIME", "UNIT", "DURATION", "YES", "NO", "RPAR", "RSQB",
-                       "RBRACE", "WEEKDAY"})
+_OPERANDS = frozenset(
+    {
+        "NAME",
+        "NUMBER",
+        "PERCENT",
+        "STRING",
+        "DATE",
+        "DATETIME",
+        "TIME",
+        "UNIT",
+        "DURATION",
+        "YES",
+        "NO",
+        "RPAR",
+        "RSQB",
+        "RBRACE",
+        "WEEKDAY",
+    }
+)
 
 
 class Piece(NamedTuple):
-    """A token as it will be written. `comment`: what follows it on its line; `above`: comments on lines of their own before it."""
+    """A token as it will be written. `comment`: what follows it on its line; `above`: comments on lines of their own before
+    it."""
 
     kind: str
     text: str
@@ -49,7 +67,9 @@ def format_text(text: str, path: str) -> tuple[str, list[Diagnostic]]:
     return "\n".join(lines) + "\n" if lines else "", []
 
 
-# ── pieces ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── pieces
+# ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
 
 def _statements(reader: Parser, text: str) -> tuple[list[Statement], Statement]:
     """The statements of a valid text with their comments, and the comments after the last."""
@@ -64,7 +84,7 @@ def _statements(reader: Parser, text: str) -> tuple[list[Statement], Statement]:
             found.append(Statement(pieces, blank))
             pieces = []
             continue
-        gap = text[last:token[2]]
+        gap = text[last : token[2]]
         trailing, above, empty = _comments(gap, last == 0)
         if trailing:
             _comment(pieces or found[-1].pieces, trailing)
@@ -84,14 +104,14 @@ def _comment(pieces: list[Piece], comment: str) -> None:
 
 
 def _comments(gap: str, first: bool) -> tuple[str, list[str], bool]:
-    """What stands between two tokens: (comment on the first one's line, comments and empty lines after it, whether an empty line comes
-    first). An empty line between comments is an empty text; a run of them is one."""
+    """What stands between two tokens: (comment on the first one's line, comments and empty lines after it, whether an empty line
+    comes first). An empty line between comments is an empty text; a run of them is one."""
     if "\n" not in gap and "#" not in gap:
         return "", [], False
     lines = [_stripped(line) for line in gap.split("\n")]
     trailing = "" if first else lines.pop(0)
     if lines and not lines[-1]:
-        lines.pop()   # the indentation of what follows
+        lines.pop()  # the indentation of what follows
     blank = bool(lines) and not lines[0]
     above: list[str] = []
     for line in lines:
@@ -118,7 +138,9 @@ def _spelled(kind: str, value: str, before: Piece) -> str:
         day, clock = re.split(r"[ \tT]+", value)
         return f"{day} {clock.zfill(len(clock) + (clock[1] == ':'))}"
     if kind == "DURATION":
-        return " ".join(f"{count} {_UNITS[unit]}{'' if int(count) == 1 else 's'}" for count, unit in re.findall(r"(\d+)([smhdw])", value))
+        return " ".join(
+            f"{count} {_UNITS[unit]}{'' if int(count) == 1 else 's'}" for count, unit in re.findall(r"(\d+)([smhdw])", value)
+        )
     if kind in ("UNIT", "TIMES"):
         return _counted(kind, value, before)
     if kind in ("AT_LEAST", "AT_MOST"):
@@ -147,7 +169,9 @@ def _quoted(value: str) -> str:
     return f'"{inner}{chr(92) if slashes % 2 else ""}"'
 
 
-# ── layout ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── layout
+# ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
 
 class _Layout:
     """Lines with their indentation. `blocks` holds what is open: (kind, level of its lines)."""
@@ -200,7 +224,13 @@ class _Layout:
         if blocks[-1][0] == "PERCENT" and kind == "PERCENT" or blocks[-1][0] == "AT" and kind == "AT":
             blocks.pop()
         level = blocks[-1][1]
-        if kind in ("WHEN", "EXIT", "PERCENT") or kind == "AT" and blocks[-1][0] == "TEST" or kind in _BLOCKS and not (kind == "IF" and any(piece.kind in ("THEN", "STOP") for piece in statement.pieces)):
+        if (
+            kind in ("WHEN", "EXIT", "PERCENT")
+            or kind == "AT"
+            and blocks[-1][0] == "TEST"
+            or kind in _BLOCKS
+            and not (kind == "IF" and any(piece.kind in ("THEN", "STOP") for piece in statement.pieces))
+        ):
             blocks.append((kind, level + 1))
         return level, level
 
@@ -232,7 +262,8 @@ def _runs(pieces: list[Piece]) -> list[list[Piece]]:
 
 
 def _broken(pieces: list[Piece], indent: str, first: bool) -> list[str]:
-    """The lines of a piece of a statement: one if it fits, otherwise broken before IS (of a declaration), AND, OR, or after commas."""
+    """The lines of a piece of a statement: one if it fits, otherwise broken before IS (of a declaration), AND, OR, or after
+    commas."""
     line = indent + _joined(pieces)
     kind = pieces[0].kind
     if first and kind in ("SEGMENT", "FACT") and (len(line) > _DECLARED or "\n" in line):

@@ -1,5 +1,5 @@
-"""A source file to nodes and diagnostics: every syntax error of a file at once, each at its place, and the nodes of all that could be
-read, so that the checks go on. Never raises on any text."""
+"""A source file to nodes and diagnostics: every syntax error of a file at once, each at its place, and the nodes of all that
+could be read, so that the checks go on. Never raises on any text."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ TOP = frozenset({"CONST", "ATTRIBUTE", "EVENT", "FACT", "SEGMENT", "WORKSPACE", 
 def read(text: str, path: str) -> tuple[nodes.File, list[Diagnostic]]:
     """Nodes of a text and what is wrong with its syntax, in the order of the text. Never raises."""
     if len(text) > MAX_SOURCE_BYTES or not text.isascii() and len(text.encode("utf-8", "surrogatepass")) > MAX_SOURCE_BYTES:
-        return _nothing(path, text), [Diagnostic("file-too-large", Span(path, 0, 1),
-                                                 f"this file is larger than {MAX_SOURCE_BYTES:,} bytes", "split it into several files")]
+        return _nothing(path, text), [
+            Diagnostic(
+                "file-too-large",
+                Span(path, 0, 1),
+                f"this file is larger than {MAX_SOURCE_BYTES:,} bytes",
+                "split it into several files",
+            )
+        ]
     reader = parser()
     try:
         file = reader.parse(text, path)
@@ -50,24 +56,31 @@ def read_file(path: Path, shown: str | None = None) -> tuple[nodes.File, list[Di
 
 
 def without_echoes(syntax: Sequence[Diagnostic], checked: Iterable[Diagnostic], sources: Mapping[str, str]) -> list[Diagnostic]:
-    """What the checks say, without what only echoes a syntax error: they read a repaired line, and can but repeat that it is wrong.
-    `sources`: the text of each file."""
+    """What the checks say, without what only echoes a syntax error: they read a repaired line, and can but repeat that it is
+    wrong. `sources`: the text of each file."""
     lines: dict[str, set[int]] = {}
     texts = {path: Source(path, text) for path, text in sources.items()}
     for item in syntax:
         if item.span.path in texts:
             lines.setdefault(item.span.path, set()).add(texts[item.span.path].place(item.span.start)[0])
-    return [item for item in checked
-            if item.span.path not in lines or texts[item.span.path].place(item.span.start)[0] not in lines[item.span.path]]
+    return [
+        item
+        for item in checked
+        if item.span.path not in lines or texts[item.span.path].place(item.span.start)[0] not in lines[item.span.path]
+    ]
 
 
 def _undecodable(content: bytes, error: UnicodeDecodeError, path: str) -> tuple[nodes.File, list[Diagnostic], str]:
     """Reads on with a mark in the place of each bad byte, but says only that the file isn't UTF-8."""
     text = content.decode("utf-8", "replace")
-    place = len(content[:error.start].decode("utf-8"))
+    place = len(content[: error.start].decode("utf-8"))
     line = content.count(b"\n", 0, error.start) + 1
-    found = Diagnostic("not-utf-8", Span(path, place, place + 1), f"line {line} is not UTF-8: it has the byte 0x{content[error.start]:02x}",
-                       "save the file as UTF-8")
+    found = Diagnostic(
+        "not-utf-8",
+        Span(path, place, place + 1),
+        f"line {line} is not UTF-8: it has the byte 0x{content[error.start]:02x}",
+        "save the file as UTF-8",
+    )
     return _nothing(path, text), [found], text
 
 
@@ -79,7 +92,7 @@ def cut(text: str, reader: Parser) -> list[int]:
     """Where the top-level blocks begin: lines whose first word is a top-level keyword. The first block begins at 0."""
     starts: list[int] = []
     fresh = True
-    test: int | None = None   # indentation of the TEST that a line may belong to
+    test: int | None = None  # indentation of the TEST that a line may belong to
     for match in reader.lexer.pattern.finditer(text):
         group = match.lastgroup
         if fresh and group == "NAME":
@@ -89,7 +102,7 @@ def cut(text: str, reader: Parser) -> list[int]:
             if kind in TOP:
                 line_start = text.rfind("\n", 0, start) + 1
                 indent = start - line_start
-                line = text[start:text.find("\n", start) + 1 or len(text)]
+                line = text[start : text.find("\n", start) + 1 or len(text)]
                 # In a TEST an event happens FOR a contact; a declared one doesn't, even where TEST itself is misspelt.
                 if not (kind == "EVENT" and (" for " in line.lower() or test is not None and indent > test)):
                     starts.append(line_start)
@@ -113,7 +126,7 @@ def _mended(reader: Parser, text: str, path: str) -> tuple[nodes.File, list[Diag
         block = text[start:end]
         try:
             if len(starts) == 1:
-                raise Unexpected(0, ((), "", 0, 0), [])   # the whole text is this block, and it was refused just now
+                raise Unexpected(0, ((), "", 0, 0), [])  # the whole text is this block, and it was refused just now
             items += reader.parse(block, path, start).items
         except Unexpected:
             if len(found) >= MAX_DIAGNOSTICS_PER_FILE:
@@ -124,29 +137,50 @@ def _mended(reader: Parser, text: str, path: str) -> tuple[nodes.File, list[Diag
                 items += reader.parse(patched.text, path, places=patched.place).items
     file, deep = _shallow(nodes.File(path, tuple(items), span=Span(path, 0, len(text))))
     declared = _keywords_as_names(reader, file)
-    names = {text[item.span.start:item.span.end] for item in declared}
+    names = {text[item.span.start : item.span.end] for item in declared}
     # Where a keyword is declared as a name, that is the cause; that its uses can't be read is a consequence.
-    found = [item for item in found if item.name != "keyword-as-name" or text[item.span.start:item.span.end] not in names]
+    found = [item for item in found if item.name != "keyword-as-name" or text[item.span.start : item.span.end] not in names]
     return file, sorted(found + declared + deep, key=lambda item: item.span)[:MAX_DIAGNOSTICS_PER_FILE]
 
 
 def _keywords_as_names(reader: Parser, file: nodes.File) -> list[Diagnostic]:
-    """Declarations whose name is a keyword: some could be read here, but not everywhere, or would mean something else (`PER day`)."""
+    """Declarations whose name is a keyword: some could be read here, but not everywhere, or would mean something else (`PER
+    day`)."""
     found = []
     for item in file.items:
         if isinstance(item, _NAMED) and item.name in reader.lexer.words:
-            found.append(Diagnostic("keyword-as-name", item.name_span, f"`{item.name}` is a keyword, so it can't be the name of anything",
-                                    f"take another name, such as `my_{item.name}`"))
+            found.append(
+                Diagnostic(
+                    "keyword-as-name",
+                    item.name_span,
+                    f"`{item.name}` is a keyword, so it can't be the name of anything",
+                    f"take another name, such as `my_{item.name}`",
+                )
+            )
     return found
 
 
-_NAMED = (nodes.Const, nodes.SegmentDeclaration)   # a campaign may be called `anniversary`: its name stands where no keyword can
+_NAMED = (nodes.Const, nodes.SegmentDeclaration)  # a campaign may be called `anniversary`: its name stands where no keyword can
 
 
-# ── nesting ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── nesting
+# ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_LEVELS = (nodes.If, nodes.Wait, nodes.SplitBranch, nodes.Repeat, nodes.And, nodes.Or, nodes.Not, nodes.Compare, nodes.Between,
-           nodes.Arithmetic, nodes.Negative, nodes.List, nodes.Map)
+_LEVELS = (
+    nodes.If,
+    nodes.Wait,
+    nodes.SplitBranch,
+    nodes.Repeat,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Compare,
+    nodes.Between,
+    nodes.Arithmetic,
+    nodes.Negative,
+    nodes.List,
+    nodes.Map,
+)
 
 
 def _shallow(file: nodes.File) -> tuple[nodes.File, list[Diagnostic]]:
@@ -158,8 +192,14 @@ def _shallow(file: nodes.File) -> tuple[nodes.File, list[Diagnostic]]:
         if place is None:
             items.append(item)
         else:
-            found.append(Diagnostic("nested-too-deep", place, f"this is more than {MAX_NESTING} levels deep", "take parts of it out, or "
-                                    "name them: CONST, SEGMENT and FACT are for that"))
+            found.append(
+                Diagnostic(
+                    "nested-too-deep",
+                    place,
+                    f"this is more than {MAX_NESTING} levels deep",
+                    "take parts of it out, or name them: CONST, SEGMENT and FACT are for that",
+                )
+            )
     return (nodes.File(file.path, tuple(items), span=file.span) if found else file), found
 
 

@@ -8,33 +8,158 @@ from collections.abc import Iterable
 LOWER = frozenset({"UNIT", "WEEKDAY", "YES", "NO"})
 
 SYNONYMS = {
-    "unless": "IF NOT", "equals": "=", "equal": "=", "includes": "CONTAINS", "has": "CONTAINS", "like": "CONTAINS", "matching": "MATCHES",
-    "exists": "IS SET", "missing": "IS NOT SET", "do": "THEN", "done": "END", "fi": "END", "endwhile": "END", "let": "CONST", "var": "CONST",
-    "def": "CONST", "constant": "CONST", "const": "CONST", "delay": "AFTER", "sleep": "AFTER", "sec": "seconds", "secs": "seconds",
-    "min": "minutes", "mins": "minutes", "hr": "hours", "hrs": "hours", "wk": "weeks", "wks": "weeks", "mth": "months", "mths": "months",
-    "yr": "years", "yrs": "years", "daily": "EVERY day", "weekly": "EVERY week", "monthly": "EVERY month", "hourly": "EVERY hour",
-    "elsewise": "ELSE", "case": "ELSE IF", "default": "ELSE", "return": "STOP", "exit": "STOP", "break": "STOP", "on": "WHEN", "once": "WHEN",
-    "workflow": "CAMPAIGN", "journey": "CAMPAIGN", "flow": "CAMPAIGN", "audience": "SEGMENT", "list": "SEGMENT", "over": "WITHIN",
-    "during": "WITHIN", "filter": "WHERE", "occurs": "", "happens": "", "the": "", "a": "", "an": "", "please": "",
+    "unless": "IF NOT",
+    "equals": "=",
+    "equal": "=",
+    "includes": "CONTAINS",
+    "has": "CONTAINS",
+    "like": "CONTAINS",
+    "matching": "MATCHES",
+    "exists": "IS SET",
+    "missing": "IS NOT SET",
+    "do": "THEN",
+    "done": "END",
+    "fi": "END",
+    "endwhile": "END",
+    "let": "CONST",
+    "var": "CONST",
+    "def": "CONST",
+    "constant": "CONST",
+    "const": "CONST",
+    "delay": "AFTER",
+    "sleep": "AFTER",
+    "sec": "seconds",
+    "secs": "seconds",
+    "min": "minutes",
+    "mins": "minutes",
+    "hr": "hours",
+    "hrs": "hours",
+    "wk": "weeks",
+    "wks": "weeks",
+    "mth": "months",
+    "mths": "months",
+    "yr": "years",
+    "yrs": "years",
+    "daily": "EVERY day",
+    "weekly": "EVERY week",
+    "monthly": "EVERY month",
+    "hourly": "EVERY hour",
+    "elsewise": "ELSE",
+    "case": "ELSE IF",
+    "default": "ELSE",
+    "return": "STOP",
+    "exit": "STOP",
+    "break": "STOP",
+    "on": "WHEN",
+    "once": "WHEN",
+    "workflow": "CAMPAIGN",
+    "journey": "CAMPAIGN",
+    "flow": "CAMPAIGN",
+    "audience": "SEGMENT",
+    "list": "SEGMENT",
+    "over": "WITHIN",
+    "during": "WITHIN",
+    "filter": "WHERE",
+    "occurs": "",
+    "happens": "",
+    "the": "",
+    "a": "",
+    "an": "",
+    "please": "",
 }
 """What stands for a foreign word, tried only where the text can't be read otherwise; empty: the word is left out."""
 
 _KINDS = {
-    "NAME": "a name", "STRING": "a text in quotes", "NUMBER": "a number", "PERCENT": "a percentage", "DATE": "a date",
-    "DATETIME": "a date with a time", "TIME": "a time of day", "UNIT": "a unit such as days", "DURATION": "a duration",
-    "KEY": "a name with a colon", "_NL": "the end of the line", "$END": "the end of the file", "WEEKDAY": "a weekday", "_COMMA": "a comma",
-    "_COLON": "a colon", "COMPARE": "a comparison", "EQ": "`=`", "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`",
-    "LBRACE": "`{`", "RBRACE": "`}`", "PLUS": "`+`", "MINUS": "`-`", "STAR": "`*`", "SLASH": "`/`", "TIMES": "TIMES",
-    "AT_LEAST": "AT LEAST", "AT_MOST": "AT MOST",
+    "NAME": "a name",
+    "STRING": "a text in quotes",
+    "NUMBER": "a number",
+    "PERCENT": "a percentage",
+    "DATE": "a date",
+    "DATETIME": "a date with a time",
+    "TIME": "a time of day",
+    "UNIT": "a unit such as days",
+    "DURATION": "a duration",
+    "KEY": "a name with a colon",
+    "_NL": "the end of the line",
+    "$END": "the end of the file",
+    "WEEKDAY": "a weekday",
+    "_COMMA": "a comma",
+    "_COLON": "a colon",
+    "COMPARE": "a comparison",
+    "EQ": "`=`",
+    "LPAR": "`(`",
+    "RPAR": "`)`",
+    "LSQB": "`[`",
+    "RSQB": "`]`",
+    "LBRACE": "`{`",
+    "RBRACE": "`}`",
+    "PLUS": "`+`",
+    "MINUS": "`-`",
+    "STAR": "`*`",
+    "SLASH": "`/`",
+    "TIMES": "TIMES",
+    "AT_LEAST": "AT LEAST",
+    "AT_MOST": "AT MOST",
 }
 _GROUPS = (
-    ({"CONST", "EVENT", "RULE", "CAMPAIGN"}, {"CONST", "ATTRIBUTE", "EVENT", "FACT", "SEGMENT", "WORKSPACE", "RULE", "CAMPAIGN", "TEST"},
-     "a declaration, RULE, CAMPAIGN or TEST"),
+    (
+        {"CONST", "EVENT", "RULE", "CAMPAIGN"},
+        {"CONST", "ATTRIBUTE", "EVENT", "FACT", "SEGMENT", "WORKSPACE", "RULE", "CAMPAIGN", "TEST"},
+        "a declaration, RULE, CAMPAIGN or TEST",
+    ),
     ({"THEN", "AFTER", "IF", "WAIT"}, {"THEN", "AFTER", "IF", "WAIT", "SPLIT", "REPEAT", "STOP"}, "a step"),
-    ({"OWNER", "GOAL", "EXIT"}, {"OWNER", "STARTS", "UNTIL", "AUDIENCE", "FOR", "MODE", "REENTRY", "EXIT", "GOAL", "DELIVER", "LIMIT",
-                                 "PRIORITY", "HOLDOUT", "THROTTLE", "ON", "AT_MOST", "TIMEZONE"}, "a clause of the header"),
-    ({"NAME", "NUMBER", "STRING"}, {"NAME", "NUMBER", "STRING", "PERCENT", "DATE", "DATETIME", "TIME", "DURATION", "YES", "NO", "LPAR", "LSQB",
-                                    "LBRACE", "MINUS", "COUNT", "SUM", "AVG", "MIN", "MAX", "LAST", "FIRST", "NOT", "DID"}, "a value"),
+    (
+        {"OWNER", "GOAL", "EXIT"},
+        {
+            "OWNER",
+            "STARTS",
+            "UNTIL",
+            "AUDIENCE",
+            "FOR",
+            "MODE",
+            "REENTRY",
+            "EXIT",
+            "GOAL",
+            "DELIVER",
+            "LIMIT",
+            "PRIORITY",
+            "HOLDOUT",
+            "THROTTLE",
+            "ON",
+            "AT_MOST",
+            "TIMEZONE",
+        },
+        "a clause of the header",
+    ),
+    (
+        {"NAME", "NUMBER", "STRING"},
+        {
+            "NAME",
+            "NUMBER",
+            "STRING",
+            "PERCENT",
+            "DATE",
+            "DATETIME",
+            "TIME",
+            "DURATION",
+            "YES",
+            "NO",
+            "LPAR",
+            "LSQB",
+            "LBRACE",
+            "MINUS",
+            "COUNT",
+            "SUM",
+            "AVG",
+            "MIN",
+            "MAX",
+            "LAST",
+            "FIRST",
+            "NOT",
+            "DID",
+        },
+        "a value",
+    ),
     ({"AND", "OR"}, {"AND", "OR"}, "AND or OR"),
     ({"EQ", "COMPARE"}, {"EQ", "COMPARE", "IS", "IN", "BETWEEN", "CONTAINS", "MATCHES", "STARTS", "ENDS", "NOT"}, "a comparison"),
     ({"PLUS", "STAR"}, {"PLUS", "MINUS", "STAR", "SLASH"}, "an operator"),
@@ -62,12 +187,13 @@ def in_words(kinds: Iterable[str]) -> str:
             phrases.append(phrase)
     phrases += sorted((kind_in_words(kind) for kind in left), key=lambda text: (text.startswith("the end"), text))
     if len(phrases) > _SHOWN:
-        phrases = [*phrases[:_SHOWN - 1], "something else"]
+        phrases = [*phrases[: _SHOWN - 1], "something else"]
     return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} or {phrases[-1]}" if phrases else "nothing"
 
 
 def distance(first: str, second: str, limit: int = 3) -> int:
-    """Letters to delete, insert, replace or swap with a neighbour (each 1) between two words; limit + 1 when it is more than that."""
+    """Letters to delete, insert, replace or swap with a neighbour (each 1) between two words; limit + 1 when it is more than
+    that."""
     if abs(len(first) - len(second)) > limit:
         return limit + 1
     before: list[int] = []
@@ -86,14 +212,18 @@ def distance(first: str, second: str, limit: int = 3) -> int:
 
 
 def near(word: str, vocabulary: Iterable[str]) -> list[tuple[int, str]]:
-    """(distance, word) of the words that a misspelt one may have been, nearest first: one letter off in a short word, two in a long
-    one. Words with the same letters first, then those with the same first letter."""
+    """(distance, word) of the words that a misspelt one may have been, nearest first: one letter off in a short word, two in a
+    long one. Words with the same letters first, then those with the same first letter."""
     lower = word.lower()
     limit = 1 if len(lower) <= 4 else 2
     letters = set(lower)
     found = []
     for candidate in vocabulary:
-        if abs(len(candidate) - len(lower)) <= limit and candidate != lower and len(letters.symmetric_difference(candidate)) <= 2 * limit:
+        if (
+            abs(len(candidate) - len(lower)) <= limit
+            and candidate != lower
+            and len(letters.symmetric_difference(candidate)) <= 2 * limit
+        ):
             steps = distance(lower, candidate, limit)
             if steps <= limit:
                 found.append((steps, sorted(candidate) != sorted(lower), candidate[0] != lower[0], candidate))

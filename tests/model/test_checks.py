@@ -441,3 +441,87 @@ def test_nothing_breaks_or_hangs(problems, text: str) -> None:
     begun = time.perf_counter()
     problems(text)
     assert time.perf_counter() - begun < 20
+
+
+def _words(text: str) -> list[str]:
+    import re
+
+    return re.findall(r"\s+|\"[^\"\n]*\"|[\w.]+|[^\w\s]", text)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_mutated_texts_never_break_it(problems, seed: int) -> None:
+    import random
+
+    choose = random.Random(seed)
+    parts = _words(SAMPLE)
+    for _ in range(choose.choice([1, 2, 5, 20])):
+        place, other = choose.randrange(len(parts)), choose.randrange(len(parts))
+        edit = choose.randrange(4)
+        if edit == 0:
+            parts[place] = ""
+        elif edit == 1:
+            parts[place] = parts[other]
+        elif edit == 2:
+            parts[place], parts[other] = parts[other], parts[place]
+        else:
+            parts[place] = parts[place][::-1]
+    for item in problems("".join(parts)):
+        assert item.message and "\n" not in item.message
+
+
+# ── the projects that come with Camp ──
+
+CAMPAIGNS = sorted(path.parent for path in (Path(__file__).parent.parent.parent / "campaigns").glob("*/camp.toml"))
+
+
+@pytest.mark.parametrize("folder", CAMPAIGNS, ids=lambda path: path.name)
+def test_no_false_alarm_on_the_campaigns(host, folder: Path) -> None:
+    from rules_engine.model.checks import check
+    from rules_engine.model.project import find_project, project_files
+    from rules_engine.syntax.read import read_file
+
+    project = find_project(folder)
+    files = [read_file(path)[0] for path in project_files(project)]
+    assert [(item.name, item.message) for item in check(files, host, project)] == []
+
+
+# ── how it speaks ──
+
+
+def test_messages_are_one_sentence_with_the_help_apart(problems) -> None:
+    golden = Path(__file__).parent.parent / "golden" / "check"
+    for path in golden.glob("*.camp"):
+        for item in problems(path.read_text(encoding="utf-8")):
+            assert not item.message.endswith((".", "!")) and "\n" not in item.message + item.help, item
+            # Lower case, unless it begins with a word of the language (MODE, EXIT ON GOAL).
+            first = item.message.split()[0]
+            assert first.isupper() or first[0] == first[0].lower(), item
+
+
+# ── templates ──
+
+
+def test_a_template_is_checked_with_its_action(problems) -> None:
+    found = problems(
+        rule('THEN email.send "cart"', 'THEN email.send "plain"', 'THEN email.send "welcome", code: "x", coed: "y"'), project=True
+    )
+    assert [(item.name, item.suggestion) for item in found] == [
+        ("bad-template", None),  # contact.frist_name
+        ("bad-template", None),  # event.total, where no event has it
+        ("missing-parameter", None),  # no subject
+        ("unknown-parameter", "code"),
+    ]
+    assert "contact.first_name" in found[0].help and "event.total" in found[1].message
+
+
+def test_an_event_of_the_name_of_an_attribute_is_an_event(names) -> None:
+    assert names(rule("THEN points.add 1", when="contact.created OR form.submitted")) == []
+    assert (
+        names(
+            campaign(
+                "WAIT UNTIL contact.created UP TO 1 day", "END", clauses=("EXIT WHEN contact.created",), when="form.submitted"
+            )
+        )
+        == []
+    )

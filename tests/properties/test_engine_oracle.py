@@ -199,7 +199,7 @@ def test_the_engine_fires_what_the_oracle_fires(text: str, history: list) -> Non
 def _same(engine: Engine, oracle: Oracle, text: str) -> None:
     found = [item for item in engine.log]
     wanted = [item for item in oracle.log]
-    assert found == wanted, f"{text}\nengine {found[len(wanted) - 5:]}\noracle {wanted[-5:]}"
+    assert found == wanted, f"{text}\nengine {found[-9:]}\noracle {wanted[-9:]}"
     facts = oracle.facts()
     assert members(engine.state) == {name[2:] for name, value in facts.items() if name[:2] == "s:" and value}
     assert engine.state["a"].get("total", 0) == facts["a:total"]

@@ -383,3 +383,13 @@ def test_housekeeping_is_harmless(store):
     store.record_events([event("a")])
     store.maintain()
     assert store.counts().events["new"] == 1
+
+
+def test_rouse_wakes_those_whom_another_program_left(store) -> None:
+    """A new program's timers must not wait for the contact's next event."""
+    rows = [ContactRow("a", b"{}", None, "old", 1), ContactRow("b", b"{}", 50, "old", 1), ContactRow("c", b"{}", 5, "old", 1),
+            ContactRow("d", b"{}", None, "new", 1)]
+    store.commit(Block("old", states=rows))
+    assert store.rouse("new", 10) == 2
+    assert store.due(10, 9) == [(5, "c"), (10, "a"), (10, "b")]
+    assert store.rouse("new", 10) == 0

@@ -47,4 +47,7 @@ def parse(text: str, path: str) -> n.File:
 
 def places(file: n.File) -> list[tuple[Any, ...]]:
     """Every span of a tree: equality of nodes leaves them out."""
-    return [(type(node).__name__, *(getattr(node, field) for field in node._fields if field.endswith(("span", "spans")))) for node in n.walk(file)]
+    return [
+        (type(node).__name__, *(getattr(node, field) for field in node._fields if field.endswith(("span", "spans"))))
+        for node in n.walk(file)
+    ]

@@ -70,7 +70,11 @@ FOREIGN = [
     ("THEN IF contact.x = 1\n      THEN a.b\n    END", "IF needs no THEN before it: THEN marks actions only", ""),
     ("IF (contact.x = 1) {\n      THEN a.b\n    }", "a block has no braces here", ""),
     ("IF (contact.x = 1) {\n      THEN a.b\n    } else {\n      THEN c.d\n    }", "a block has no braces here", ""),
-    ("IF contact.x = 1\n      THEN a.b\n    ELSEIF contact.x = 2\n      THEN a.b\n    END", "`ELSEIF` is not a Camp word", "ELSE IF"),
+    (
+        "IF contact.x = 1\n      THEN a.b\n    ELSEIF contact.x = 2\n      THEN a.b\n    END",
+        "`ELSEIF` is not a Camp word",
+        "ELSE IF",
+    ),
     ("IF contact.x = 1\n      THEN a.b\n    elif contact.x = 2\n      THEN a.b\n    END", "`elif` is not a Camp word", "ELSE IF"),
     ("IF contact.x = 1\n      THEN a.b\n    ENDIF", "`ENDIF` is not a Camp word", "END"),
 ]
@@ -83,9 +87,18 @@ def test_foreign_spellings_have_their_own_message(line: str, message: str, sugge
     assert len(file.items) == 1, "the block is read all the same"
 
 
-FINE = ["IF contact.x = 1 and contact.y = 2 or contact.z = 3 then a.b", "AFTER 3days", "\tAFTER 1d12h", "THEN a.b \u201ccurly \u201d",
-        "AFTER\u00a03\u00a0days", "then A.B", "IF (contact.x = 1)\n    END", "THEN a.b end: 1, to: contact.end", "IF contact.x = 1\nTHEN a.b\nEND",
-        "THEN a.b [1,\n  2],\n  c: {d: 1}"]
+FINE = [
+    "IF contact.x = 1 and contact.y = 2 or contact.z = 3 then a.b",
+    "AFTER 3days",
+    "\tAFTER 1d12h",
+    "THEN a.b \u201ccurly \u201d",
+    "AFTER\u00a03\u00a0days",
+    "then A.B",
+    "IF (contact.x = 1)\n    END",
+    "THEN a.b end: 1, to: contact.end",
+    "IF contact.x = 1\nTHEN a.b\nEND",
+    "THEN a.b [1,\n  2],\n  c: {d: 1}",
+]
 
 
 @pytest.mark.parametrize("line", FINE)
@@ -127,8 +140,15 @@ def test_slips_are_one_message(line: str, name: str, suggestion: str | None) -> 
     assert len(file.items) == 1
 
 
-@pytest.mark.parametrize("text", ["CONST min = 3\nCONST b = min + 1\n", "SEGMENT day IS contact.x = 1\n", "CAMPAIGN end\n  WHEN a.b\nEND\n",
-                                  "SEGMENT s IS contact IN sum\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CONST min = 3\nCONST b = min + 1\n",
+        "SEGMENT day IS contact.x = 1\n",
+        "CAMPAIGN end\n  WHEN a.b\nEND\n",
+        "SEGMENT s IS contact IN sum\n",
+    ],
+)
 def test_keywords_as_names_have_a_message(text: str) -> None:
     assert [item.name for item in read(text, "x")[1]] == ["keyword-as-name"]
 
@@ -136,7 +156,12 @@ def test_keywords_as_names_have_a_message(text: str) -> None:
 def test_errors_far_apart_are_all_found() -> None:
     text = "CONST a == 1\n\nRULE r\n  WHNE b.c\n    THEN d.e\n    TEHN f.g\nEND\n\nSEGMNT s IS contact.x = 1\n"
     file, found = read(text, "x")
-    assert [(Source("x", text).place(item.span.start)[0], item.suggestion) for item in found] == [(1, "="), (4, "WHEN"), (6, "THEN"), (9, "SEGMENT")]
+    assert [(Source("x", text).place(item.span.start)[0], item.suggestion) for item in found] == [
+        (1, "="),
+        (4, "WHEN"),
+        (6, "THEN"),
+        (9, "SEGMENT"),
+    ]
     assert [item.name for item in file.items] == ["a", "r", "s"]
 
 
@@ -144,7 +169,7 @@ def test_places_after_a_repair_are_those_of_the_text() -> None:
     text = "RULE r\n  WHNE b.c\n    THENd.e\nEND\n"
     file, _found = read(text, "x")
     step = file.items[0].steps[0]
-    assert text[step.action.name_span.start:step.action.name_span.end].endswith("d.e")
+    assert text[step.action.name_span.start : step.action.name_span.end].endswith("d.e")
 
 
 @pytest.mark.parametrize("removed", ["    END\n\n    AFTER 4 days", "    END\nEND\n\nTEST"])
@@ -154,7 +179,7 @@ def test_a_missing_end_is_blamed_on_the_block_that_lacks_it(removed: str) -> Non
     text = sample.replace(removed, removed.replace("    END\n", "", 1), 1)
     file, found = read(text, "x")
     assert [item.name for item in found] == ["missing-end"]
-    assert text[found[0].span.start:found[0].span.end] in ("IF", "WAIT")
+    assert text[found[0].span.start : found[0].span.end] in ("IF", "WAIT")
     assert len(file.items) == 15
 
 
@@ -164,11 +189,19 @@ def test_too_large() -> None:
     assert [item.name for item in read("# é" * (MAX_SOURCE_BYTES // 4 + 1), "x")[1]] == ["file-too-large"]
 
 
-@pytest.mark.parametrize("text", [
-    "SEGMENT a IS " + "(" * 5_000 + "x = 1" + ")" * 5_000, "SEGMENT a IS " + "NOT " * 5_000 + "x = 1", "CONST a = " + "-" * 5_000 + "1",
-    "CONST a = 1" + " + 1" * 5_000, "CAMPAIGN a\nWHEN b\n" + "IF x = 1\n" * 5_000 + "END\n" * 5_001,
-    "CAMPAIGN a\nWHEN b\n" + "IF x = 1\n" * (MAX_NESTING + 1) + "END\n" * (MAX_NESTING + 2), "CONST a = " + "[" * 5_000,
-], ids=["brackets", "not", "minus", "plus", "blocks", "one-too-many", "unclosed"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SEGMENT a IS " + "(" * 5_000 + "x = 1" + ")" * 5_000,
+        "SEGMENT a IS " + "NOT " * 5_000 + "x = 1",
+        "CONST a = " + "-" * 5_000 + "1",
+        "CONST a = 1" + " + 1" * 5_000,
+        "CAMPAIGN a\nWHEN b\n" + "IF x = 1\n" * 5_000 + "END\n" * 5_001,
+        "CAMPAIGN a\nWHEN b\n" + "IF x = 1\n" * (MAX_NESTING + 1) + "END\n" * (MAX_NESTING + 2),
+        "CONST a = " + "[" * 5_000,
+    ],
+    ids=["brackets", "not", "minus", "plus", "blocks", "one-too-many", "unclosed"],
+)
 def test_nested_too_deep(text: str) -> None:
     file, found = read(text + "\n\nCONST b = 1\n", "x")
     assert [item.name for item in found] == ["nested-too-deep"]
@@ -183,7 +216,7 @@ def test_as_deep_as_allowed() -> None:
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "a.camp"
-    path.write_bytes(b"CONST a = 1\nCONST b = \"\xff\"\n")
+    path.write_bytes(b'CONST a = 1\nCONST b = "\xff"\n')
     file, found, text = read_file(path, "a.camp")
     assert [(item.name, item.message) for item in found] == [("not-utf-8", "line 2 is not UTF-8: it has the byte 0xff")]
     assert Source("a.camp", text).place(found[0].span.start)[0] == 2

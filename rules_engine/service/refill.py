@@ -1,0 +1,53 @@
+"""When a new program first meets a contact, the questions it asks about the past and its predecessor did not are answered from the log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rules_engine.facts import Event
+from rules_engine.store.port import Store
+
+_PAST = 1_000_000  # events of one contact that are looked through
+
+
+class Refill:
+    """Fills states that an older program made. Knows an older program's questions by compiling its sources again, once."""
+
+    def __init__(self, store: Store, program: Any) -> None:
+        self._store, self._program = store, program
+        self._known: dict[str, frozenset[str] | None] = {}
+
+    def __call__(self, contact: str, state: dict[str, Any]) -> None:
+        """Brings a state's history up to what this program asks, in place."""
+        older = state.get("p")
+        if older is None or older == self._program.digest:
+            return
+        from rules_engine.engine.refill import new_questions, refill
+
+        if older not in self._known:
+            self._known[older] = self._questions(older)
+        known = self._known[older]
+        questions = new_questions(self._program, state["h"] if known is None else known)
+        past: list[Event] = []
+        if questions:
+            rows = self._store.events_of(contact, _PAST)
+            past = [row.cause for row in rows if row.status == "done" and isinstance(row.cause, Event)]
+            past.sort(key=lambda event: event.at)
+        refill(self._program, state, questions, past)
+
+    def _questions(self, digest: str) -> frozenset[str] | None:
+        """What an older program asked; None where its sources are not kept or do not compile with today's plugins."""
+        version = next((item for item in self._store.programs() if item.digest == digest), None)
+        if version is None or not version.sources:
+            return None
+        from rules_engine.model import meaning
+        from rules_engine.plan import compile_model
+        from rules_engine.syntax.read import read
+
+        model = self._program.model
+        events = {name: info.source for name, info in model.events.items() if info.source is not None}
+        files = [read(text, path)[0] for path, text in version.sources.items()]
+        try:
+            return frozenset(compile_model(meaning.build(files, model.actions, events), model.actions, digest).queries)
+        except (KeyError, ValueError, TypeError, AttributeError):
+            return None
