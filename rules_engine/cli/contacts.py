@@ -76,7 +76,7 @@ def contact_show(contact: str, db: str | None, as_json: bool) -> None:
     """Show CONTACT: attributes, segments, and the next moment at which something is due."""
     import orjson
 
-    from rules_engine.engine.calendar import format_utc
+    from rules_engine.runtime.calendar import format_utc
 
     settings = Settings({"database": db})
     row = _row(contact, settings)

@@ -45,7 +45,7 @@ def bring_in(file: Path, kind: str, db: str | None, dry_run: bool, as_json: bool
 def meaning(settings: Settings) -> tuple[Any, str]:
     """The project's model and its zone: facts can be brought in while the campaigns have errors."""
     from rules_engine import project
-    from rules_engine.engine.calendar import is_zone
+    from rules_engine.runtime.calendar import is_zone
     from rules_engine.syntax.nodes import Timezone
 
     model = project.load_program([settings.folder], build=False).model
@@ -153,7 +153,7 @@ def send_event(
     dry_run: bool,
 ) -> bool:
     """Records one event; whether it was new. Trouble for one that can't be."""
-    from rules_engine.engine.calendar import format_utc
+    from rules_engine.runtime.calendar import format_utc
     from rules_engine.engine.values import read_event
     from rules_engine.store.port import SOURCE_EVENTS
 

@@ -40,7 +40,7 @@ def moment(text: str | None, zone: str, option: str) -> int | None:
     anything else."""
     if text is None:
         return None
-    from rules_engine.engine.calendar import parse_datetime
+    from rules_engine.runtime.calendar import parse_datetime
 
     try:
         return parse_datetime(text, zone)

@@ -21,7 +21,7 @@ AHEAD_DAYS = 400  # how far a timeline looks ahead
 def status_command(db: str | None, as_json: bool) -> None:
     """Show what is going on, at a glance: people, events, what is to leave, and what needs a person."""
     from rules_engine.cli.loading import open_store
-    from rules_engine.engine.calendar import format_utc
+    from rules_engine.runtime.calendar import format_utc
     from rules_engine.store.lock import is_running
 
     settings = Settings({"database": db})
@@ -52,7 +52,7 @@ def status_command(db: str | None, as_json: bool) -> None:
 
 
 def _next(moment: int | None, words: str, otherwise: str) -> str:
-    from rules_engine.engine.calendar import format_utc
+    from rules_engine.runtime.calendar import format_utc
 
     return otherwise if moment is None else f"{words} at {format_utc(moment)}"
 
@@ -188,7 +188,7 @@ class _Story:
 
     def tell(self, decision: Any) -> None:
         """One decision: when, what, why, from what, where."""
-        from rules_engine.engine.calendar import format_local
+        from rules_engine.runtime.calendar import format_local
         from rules_engine.testing.runner import what_happened
 
         kind = "campaign" if decision.campaign else "rule"
@@ -294,7 +294,7 @@ class _Story:
         self._tell_pending()
         coming = [decision for decision in self.ahead() if _is_about(decision, step)]
         for decision in coming[:3]:
-            from rules_engine.engine.calendar import format_local
+            from rules_engine.runtime.calendar import format_local
 
             output.data(
                 f"it is {'due' if decision.kind == 'action' else 'to be skipped'} at {format_local(decision.at, self.zone)}, "
@@ -350,7 +350,7 @@ class _Story:
         """What is next if nothing else happens: the real engine on a copy of the contact, with time alone."""
         if self.row is None or self.program is None or self.row.wake_at is None:
             return []
-        from rules_engine.engine.calendar import DAY
+        from rules_engine.runtime.calendar import DAY
         from rules_engine.testing.simulator import World
 
         world = World(self.program)
@@ -403,7 +403,7 @@ def _state(row: Any) -> dict[str, Any]:
 def _zone(state: Mapping[str, Any]) -> str:
     """The contact's own zone, else UTC."""
     from rules_engine.cli.people import attributes
-    from rules_engine.engine.calendar import is_zone
+    from rules_engine.runtime.calendar import is_zone
 
     zone = attributes(state).get("timezone")
     return zone if isinstance(zone, str) and is_zone(zone) else "UTC"

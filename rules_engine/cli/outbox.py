@@ -212,7 +212,7 @@ def _action(row: Any) -> str:
 
 
 def _utc(ms: int | None) -> str | None:
-    from rules_engine.engine.calendar import format_utc
+    from rules_engine.runtime.calendar import format_utc
 
     return None if ms is None else format_utc(ms)
 

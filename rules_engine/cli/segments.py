@@ -72,7 +72,7 @@ def segment_list(db: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each member.")
 def segment_members(segment: str, db: str | None, limit: int | None, as_json: bool) -> None:
     """List the contacts in SEGMENT, and since when."""
-    from rules_engine.engine.calendar import format_utc
+    from rules_engine.runtime.calendar import format_utc
 
     settings = Settings({"database": db})
     found = []

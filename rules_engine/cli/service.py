@@ -102,7 +102,7 @@ def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> i
 
 
 def _progress(done: Any) -> str:
-    from rules_engine.engine.calendar import format_utc
+    from rules_engine.runtime.calendar import format_utc
 
     return f"{done.events:,} events, {done.handed_over:,} handed over, at {format_utc(done.at)[:10]}"
 
@@ -135,7 +135,7 @@ def _log_to_stderr() -> None:
 
 def _show(summary: Any, settings: Settings, as_json: bool) -> None:
     """What was done: by campaign and rule, then what left."""
-    from rules_engine.engine.calendar import format_utc
+    from rules_engine.runtime.calendar import format_utc
 
     decisions = sorted(summary.decisions.items(), key=lambda item: tuple("" if part is None else str(part) for part in item[0]))
     if as_json:

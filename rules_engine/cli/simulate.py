@@ -111,7 +111,7 @@ class _Play:
         self.events.append(event)
 
     def _contact(self, record: dict[str, Any], later: list[tuple[str, dict[str, Any]]], place: str) -> None:
-        from rules_engine.engine.calendar import parse_datetime
+        from rules_engine.runtime.calendar import parse_datetime
 
         created = record.get("created_at")
         if created in (None, ""):
@@ -151,7 +151,7 @@ class _Play:
 
 def _told(decisions: Iterable[Any]) -> Iterator[Any]:
     """Passes decisions on, and shows on stderr which day it is."""
-    from rules_engine.engine.calendar import DAY, format_utc
+    from rules_engine.runtime.calendar import DAY, format_utc
 
     day = None
     with output.Ticker() as ticker:
@@ -164,7 +164,7 @@ def _told(decisions: Iterable[Any]) -> Iterator[Any]:
 
 def _show_lines(decisions: Iterable[Any], zone: str) -> None:
     """A line for each thing, times in the workspace's zone."""
-    from rules_engine.engine.calendar import format_local
+    from rules_engine.runtime.calendar import format_local
     from rules_engine.testing.runner import timeline_line
 
     nothing = True
@@ -179,7 +179,7 @@ def _show_lines(decisions: Iterable[Any], zone: str) -> None:
 
 def _totals(decisions: Iterable[Any], zone: str) -> dict[str, Any]:
     """Counts by campaign or rule and kind, by step, and by day in the workspace's zone."""
-    from rules_engine.engine.calendar import local_date
+    from rules_engine.runtime.calendar import local_date
 
     totals: dict[str, Counter[Any]] = {"campaigns": Counter(), "steps": Counter(), "days": Counter()}
     contacts: set[str] = set()

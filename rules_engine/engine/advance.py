@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from rules_engine.decisions import Decision, Effect
-from rules_engine.engine import calendar
+from rules_engine.runtime import calendar
 from rules_engine.engine.messages import Messages
 from rules_engine.engine.tick import SetAside
 from rules_engine.facts import ContactChange, Event, Wake
@@ -568,3 +568,12 @@ def _adopt(tick: Tick, state: dict[str, Any], cause: Any, now: int, quietly: boo
 def members(state: dict[str, Any]) -> frozenset[str]:
     """The segments a contact is in."""
     return frozenset(name for name in state["s"] if name[0] != "?")
+
+
+def evaluate(program: Program, node: Any, state: dict[str, Any], now: int) -> Any:
+    """The value of an expression about one contact at a moment (ms), as a TEST's EXPECT … WHERE asks for it."""
+    tick = Tick(program)
+    tick.begin(state, now)
+    tick.now = now
+    tick.use_arrival((_EMPTY, None, now, "", ""))
+    return program.compile_value(node)(tick) if program.compile_value is not None else None

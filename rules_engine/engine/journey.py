@@ -12,9 +12,9 @@ from heapq import heappush
 from typing import Any
 
 from rules_engine.actions import Change
-from rules_engine.engine import calendar
-from rules_engine.engine.calendar import Duration
-from rules_engine.engine.runtime import bucket
+from rules_engine.runtime import calendar
+from rules_engine.runtime.calendar import Duration
+from rules_engine.runtime.functions import bucket
 from rules_engine.engine.tick import Facts, SetAside
 from rules_engine.facts import Event
 from rules_engine.limits import MAX_FIRINGS, MAX_INSTANCES
@@ -95,6 +95,12 @@ class Journeys(Facts):
         else:
             self._remember(ruleset, None)
             self._begin(ruleset, trigger, None, None, None)
+
+    def fire_one_of(self, ruleset: Ruleset, triggers: list[Trigger], arrival: Any) -> None:
+        """One change fits several alternatives of a WHEN: it sets the ruleset off once, by the first whose WHERE holds."""
+        self.use_arrival(arrival)
+        self.use_nothing(ruleset)
+        self.fire(ruleset, next((item for item in triggers if item.where is None or item.where.test(self)), triggers[0]), arrival)
 
     def _admitted(self, ruleset: Ruleset) -> bool:
         """The clauses on when and for whom: STARTS, UNTIL, ON LATE, AUDIENCE, AT MOST."""

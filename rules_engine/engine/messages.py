@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rules_engine.decisions import Effect
-from rules_engine.engine import calendar
+from rules_engine.runtime import calendar
 from rules_engine.engine.journey import Instance, Journeys
 from rules_engine.facts import Event
 from rules_engine.plan.program import ActionCall, Blocked, Limit, Ruleset, Window

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rules_engine.decisions import Decision
-from rules_engine.engine.calendar import format_utc
+from rules_engine.runtime.calendar import format_utc
 
 
 def line(decision: Decision) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rules_engine.actions import Change
 from rules_engine.decisions import Decision
-from rules_engine.engine import calendar
+from rules_engine.runtime import calendar
 from rules_engine.limits import MAX_FIRINGS
 from rules_engine.plan.program import ActionCall, Condition, Derived, Program, Ruleset, Site, Trigger
 
@@ -206,9 +206,15 @@ class Facts:
                 self.exit_all(ruleset, exit_, trigger, None)
         if self.instances and fact in program.wait_deps:
             self.resume_on_edge(fact, old, new)
+        fitting: dict[Ruleset, list[Trigger]] = {}
         for ruleset, trigger in program.edges.get(fact, ()):
             if self._turned(trigger, old, new):
-                self.push(ruleset, trigger)
+                fitting.setdefault(ruleset, []).append(trigger)
+        for ruleset, triggers in fitting.items():
+            if len(triggers) == 1:
+                self.push(ruleset, triggers[0])
+            else:
+                self.push_call(ruleset, self.fire_one_of, (ruleset, triggers, self.arrival))
 
     def _turned(self, trigger: Trigger, old: Any, new: Any) -> bool:
         if trigger.kind == "segment":

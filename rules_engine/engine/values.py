@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rules_engine.engine import calendar
+from rules_engine.runtime import calendar
 from rules_engine.facts import ContactChange, Event
 from rules_engine.limits import MAX_TEXT_LENGTH
 from rules_engine.model.meaning import Model, field_type

@@ -39,10 +39,13 @@ def block(ctx: Context, items: tuple[n.Node, ...], scope: Scope) -> tuple[Scope,
 def _head(node: Any) -> Span:
     """Where a step begins: the first line of a block is enough to point at."""
     span = node.span
-    inner = {n.If: lambda: node.branches[0].span.end, n.Then: lambda: span.end}.get(
-        type(node), lambda: min(span.end, span.start + 40)
-    )()
-    return Span(span.path, span.start, max(inner, span.start + 1) if type(node) in (n.If, n.Then, n.Stop) else inner)
+    if isinstance(node, n.If):
+        end = node.branches[0].span.end
+    elif isinstance(node, (n.Then, n.Stop)):
+        end = span.end
+    else:
+        end = min(span.end, span.start + 40)
+    return Span(span.path, span.start, max(end, span.start + 1))
 
 
 def _label(ctx: Context, node: Any) -> None:

@@ -339,7 +339,7 @@ def campaign(ctx: Context, name: str, span: Span) -> n.Campaign | None:
 
 def zone(ctx: Context, name: str, span: Span) -> None:
     """A time zone by its IANA name."""
-    from rules_engine.engine.calendar import is_zone
+    from rules_engine.runtime.calendar import is_zone
 
     if is_zone(name):
         return

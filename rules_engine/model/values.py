@@ -744,7 +744,7 @@ def _inside(event: str, scope: Scope) -> Scope:
 
 def subject(ctx: Context, node: n.Occurrence, info: Any, scope: Scope) -> None:
     """`email.opened "welcome_1"`: where the subject is a template's name, it must be one that is sent (known at the end)."""
-    given = node.subject
+    given: Any = node.subject
     items = given.items if isinstance(given, n.List) else (given,)
     template = info is not None and info.subject.startswith("the template")
     for item in items:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rules_engine.actions import Action
-from rules_engine.engine import calendar, runtime
-from rules_engine.engine.calendar import BusinessHours, Duration
-from rules_engine.engine.history import reach
+from rules_engine.runtime import calendar
+from rules_engine.runtime import functions as runtime
+from rules_engine.runtime.calendar import BusinessHours, Duration
+from rules_engine.runtime.history import reach
 from rules_engine.model.meaning import Model, Scope, attribute_name, trigger_events
 from rules_engine.plan import steps as op
 from rules_engine.plan.expressions import Compiler, Context, Names, Registry, to_duration

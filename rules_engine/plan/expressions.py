@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from rules_engine.engine import runtime
-from rules_engine.engine.calendar import Duration
-from rules_engine.engine.history import Query, reach
+from rules_engine.runtime import functions as runtime
+from rules_engine.runtime.calendar import Duration
+from rules_engine.runtime.history import Query, reach
 from rules_engine.model import meaning
 from rules_engine.model.meaning import Model, Scope
 from rules_engine.plan.wording import words

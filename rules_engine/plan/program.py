@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from rules_engine.actions import Action
-from rules_engine.engine.calendar import BusinessHours, Duration
-from rules_engine.engine.history import Query
+from rules_engine.runtime.calendar import BusinessHours, Duration
+from rules_engine.runtime.history import Query
 
 Test = Callable[[Any], bool]
 Value = Callable[[Any], Any]

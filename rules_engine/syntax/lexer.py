@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rules_engine.limits import MAX_NAME_LENGTH, MAX_NESTING
-from rules_engine.syntax.newlines import CLOSING, JOINING, JOINING_SIGNS, OPENING, UNFINISHED
+from rules_engine.syntax.newlines import (
+    CLOSING,
+    JOINING,
+    JOINING_SIGNS,
+    OPENING,
+    UNFINISHED,
+)
 
 Raw = tuple[tuple[str, ...], str, int, int]
 """(the terminals it may be, text, start, end)"""
@@ -19,7 +25,8 @@ Raw = tuple[tuple[str, ...], str, int, int]
 # What people write from habit in other languages, and no Camp token begins with. Always an error; `foreign.py` says what to
 # write.
 FOREIGN = (
-    r"/\*(?:[\s\S]*?\*/|[\s\S]*)|//[^\n]*|===|!==|==|=<|=>|<>|&&|\|\||!(?!=)|;|[\u2013\u2014\u2212]|[\u2018\u2019\u201a][^\u2018\u2019\u201a\n]*[\u2018\u2019]"
+    r"/\*(?:[\s\S]*?\*/|[\s\S]*)|//[^\n]*|===|!==|==|=<|=>|<>|&&|\|\||!(?!=)|;|[\u2013\u2014\u2212]"
+    r"|[\u2018\u2019\u201a][^\u2018\u2019\u201a\n]*[\u2018\u2019]"
     r"|'[^'\n]*'|\d{1,2}(?::\d{2})?[ ]?[aApP]\.?[mM]\b\.?|\d+(?:st|nd|rd|th)\b"
 )
 FOREIGN_WORDS = frozenset({"true", "false", "null", "nil", "undefined", "elseif", "elif", "elsif", "endif"})

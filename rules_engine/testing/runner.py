@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rules_engine import plan
+from rules_engine import engine
 from rules_engine.decisions import Decision
 from rules_engine.diagnostics import Span
 from rules_engine.engine import members, new_state
-from rules_engine.engine.calendar import DAY, add, format_local, format_utc, is_zone, parse_datetime
+from rules_engine.runtime.calendar import DAY, add, format_local, format_utc, is_zone, parse_datetime
 from rules_engine.engine.values import read_contact, read_event
 from rules_engine.facts import ContactChange, Event
 from rules_engine.model.meaning import field_type
@@ -219,7 +219,7 @@ class _Run:
     def _evaluate(self, node: n.Node, contact: str) -> Any:
         state = self.world.states.get(contact) or new_state(contact, self.now)
         try:
-            return plan.evaluate(self.program, node, state, self.now)
+            return engine.evaluate(self.program, node, state, self.now)
         except ValueError as error:
             raise _Cant(str(error)) from error
 

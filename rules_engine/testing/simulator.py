@@ -15,7 +15,7 @@ import orjson
 
 from rules_engine.decisions import Decision, Effect
 from rules_engine.engine import Advanced, SetAside, advance, new_state
-from rules_engine.engine.calendar import format_utc
+from rules_engine.runtime.calendar import format_utc
 from rules_engine.facts import ContactChange, Event, Wake
 
 CONTACT, EVENT, WAKE = 0, 1, 2  # what comes first of things at one moment for one contact

@@ -11,7 +11,7 @@ import orjson
 from rules_engine import host
 from rules_engine.decisions import Decision, Effect
 from rules_engine.engine import advance, new_state
-from rules_engine.engine.calendar import parse_datetime
+from rules_engine.runtime.calendar import parse_datetime
 from rules_engine.engine.values import read_contact, read_event
 from rules_engine.facts import Event, Wake
 from rules_engine.model import meaning

@@ -9,8 +9,8 @@ from datetime import date, datetime
 
 import pytest
 
-from rules_engine.engine import calendar
-from rules_engine.engine.calendar import BusinessHours, Duration, add, format_local, format_utc, parse_datetime, parse_duration
+from rules_engine.runtime import calendar
+from rules_engine.runtime.calendar import BusinessHours, Duration, add, format_local, format_utc, parse_datetime, parse_duration
 
 PRAGUE = "Europe/Prague"        # 2026: 29 Mar 02:00 → 03:00, 25 Oct 03:00 → 02:00
 LORD_HOWE = "Australia/Lord_Howe"  # half an hour: 2026-10-04 02:00 → 02:30, 2026-04-05 02:00 → 01:30

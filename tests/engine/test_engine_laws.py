@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 from rules_engine.engine import SetAside, advance, members, new_state
-from rules_engine.engine.runtime import bucket
+from rules_engine.runtime.functions import bucket
 from rules_engine.facts import Event, Wake
 from tests.engine.kit import Person, ms, program
 
@@ -858,3 +858,12 @@ def test_effects_carry_what_an_outbox_needs() -> None:
     assert (effect.action, effect.primary, effect.ruleset, effect.key, effect.channel, effect.message_class) == ("email.send", "m", "c", "K", "email", "marketing")
     assert effect.expires == ms("2026-03-01 12:00") and effect.params["extra"] == 3
     assert "expires_after" not in effect.params
+
+
+def test_one_change_that_fits_two_alternatives_fires_once() -> None:
+    text = "RULE r\n WHEN contact.points BECOMES >= 10 WHERE contact.stage = \"x\" OR contact.points CHANGES\n THEN log.write \"r\"\nEND"
+    ana = Person(program(text), "2026-03-01 10:00", stage="x")
+    ana.set(points=10)
+    assert ana.actions() == ["r"]
+    ana.set(points=11)
+    assert ana.actions() == ["r", "r"]

@@ -1,4 +1,5 @@
-"""Whole reports as people see them: tests/golden/check/NAME.camp and beside it NAME.txt. `CAMP_GOLDEN=write pytest` writes them anew."""
+"""Whole reports as people see them: tests/golden/check/NAME.camp and beside it NAME.txt.
+`CAMP_GOLDEN=write pytest` writes them anew."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from dateutil.relativedelta import relativedelta
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from rules_engine.engine import calendar
-from rules_engine.engine.calendar import DAY, HOUR, MINUTE, SECOND, BusinessHours, Duration, add
+from rules_engine.runtime import calendar
+from rules_engine.runtime.calendar import DAY, HOUR, MINUTE, SECOND, BusinessHours, Duration, add
 
 CHOSEN = [
     "Africa/Cairo", "Africa/Casablanca", "Africa/El_Aaiun", "Africa/Johannesburg", "Africa/Khartoum", "Africa/Windhoek",

@@ -79,11 +79,10 @@ TABLE = [
         "CONST a = 1\n\nRULE r\n  WHEN b.c\n    THEN d.e\n\nEND\n\nCONST b = 2",
     ),
     (
-        "campaign c\ndeliver between 9:00 and 20:00 on Mon - Fri\nexit when b.c\nthen d.e\nwhen f.g\nsplit s\n50% a\nthen d.e\n50%
-        b\nstop\nend\nend", (
-            "CAMPAIGN c\n  DELIVER BETWEEN 09:00 AND 20:00 ON mon-fri\n  EXIT WHEN b.c\n    THEN d.e\n  WHEN f.g\n    SPLIT s\n   
-              50% a\n" "        THEN d.e\n      50% b\n        STOP\n    END\nEND"
-        ),
+        "campaign c\ndeliver between 9:00 and 20:00 on Mon - Fri\nexit when b.c\nthen d.e\nwhen f.g\n"
+        + "split s\n50% a\nthen d.e\n50% b\nstop\nend\nend",
+        "CAMPAIGN c\n  DELIVER BETWEEN 09:00 AND 20:00 ON mon-fri\n  EXIT WHEN b.c\n    THEN d.e\n  WHEN f.g\n"
+        + "    SPLIT s\n      50% a\n        THEN d.e\n      50% b\n        STOP\n    END\nEND",
     ),
     ("RULE r\nAT  most 1 times per Day\nWHEN a.b\nEND", "RULE r\n  AT MOST 1 TIME PER day\n  WHEN a.b\nEND"),
     (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rules_engine.engine.calendar import DAY, HOUR, MINUTE, parse_datetime
+from rules_engine.runtime.calendar import DAY, HOUR, MINUTE, parse_datetime
 from rules_engine.facts import ContactChange, Event
 from rules_engine.testing.simulator import World, simulate
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
-from rules_engine.engine import calendar
-from rules_engine.engine.calendar import Duration
-from rules_engine.engine.history import (  # noqa: F401  (names for generated code)
+from rules_engine.runtime import calendar
+from rules_engine.runtime.calendar import Duration
+from rules_engine.runtime.history import (  # noqa: F401  (names for generated code)
     average, count, did, distinct, entries, expiry, extreme, first, last, total,
 )
 from rules_engine.limits import BUCKETS

@@ -12,7 +12,7 @@ from bisect import insort
 from collections.abc import Callable
 from typing import Any
 
-from rules_engine.engine.calendar import Duration, add, within
+from rules_engine.runtime.calendar import Duration, add, within
 
 _SLACK = 3 * 86_400_000  # time zones and clock changes move a calendar window's edge by less
 
