@@ -47,7 +47,7 @@ def compose(call: Call) -> _mime.Built:
     if not sender:
         raise _mime.MailFault("there is no sender: give `from` under [email] in camp.toml, or with the action")
     unsubscribe = _unsubscribe(call)
-    rendered = _templates.render(call.project / "templates", call.primary, _values(call, unsubscribe))
+    rendered = _templates.render(call.project / call.settings.get("templates", "templates"), call.primary, _values(call, unsubscribe))
     subject = _text(call.params.get("subject")) or rendered.subject
     if not subject:
         raise _mime.MailFault(f"template {call.primary!r} has no subject: begin it with `Subject: …`, or give `subject:`")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rules_engine.actions import Action, Parameter
+from rules_engine.actions import MESSAGE_PARAMETERS, Action, Parameter
 from rules_engine.diagnostics import Related, Span
 from rules_engine.model import names, values
 from rules_engine.model.context import Context, Effect
@@ -16,13 +16,7 @@ from rules_engine.syntax import nodes as n
 
 _BARE = frozenset({"segment", "campaign", "event", "attribute", "tag", "name"})
 _VALUE_KINDS = frozenset({"text", "number", "boolean", "date", "time", "datetime", "duration", "list", "map", "birthday"})
-OPTIONS = {
-    "class": Parameter("class", "choice", choices=("marketing", "transactional", "internal")),
-    "ignore_quiet": Parameter("ignore_quiet", "boolean"),
-    "ignore_limit": Parameter("ignore_limit", "boolean"),
-    "expires_after": Parameter("expires_after", "duration"),
-    "priority": Parameter("priority", "number"),
-}
+OPTIONS = {item.name: item for item in MESSAGE_PARAMETERS}
 """Arguments of every action with a channel: they steer the sending, not the content."""
 
 READ_ONLY = {"id": "names the contact", "created_at": "says when the contact came"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rules_engine.actions import Action
+from rules_engine.actions import MESSAGE_PARAMETERS, Action
 from rules_engine.runtime import calendar
 from rules_engine.runtime import functions as runtime
 from rules_engine.runtime.calendar import BusinessHours, Duration
@@ -21,8 +21,7 @@ from rules_engine.plan.wording import after as after_words
 from rules_engine.plan.wording import number, rhythm, words
 from rules_engine.syntax import nodes as n
 
-MESSAGE_OPTIONS = ("class", "ignore_quiet", "ignore_limit", "expires_after", "priority")
-"""Arguments of every message action that steer its sending instead of its content."""
+MESSAGE_OPTIONS = frozenset(item.name for item in MESSAGE_PARAMETERS)
 
 
 class _Ruleset:
@@ -160,10 +159,14 @@ class _Ruleset:
 
     def _trigger(self, node: n.Node, name: str) -> Trigger:
         if isinstance(node, n.Happening):
-            return self._happening(node)
+            if node.occurrence.event in self.model.constants and node.occurrence.event not in self.model.events:
+                # A constant's name alone: a moment to wait for, which the grammar can't tell from an event.
+                node = n.Condition(n.Name(node.occurrence.event, span=node.span), node.alias, span=node.span)
+            else:
+                return self._happening(node)
         if isinstance(node, n.Condition):
             if isinstance(node.condition, n.Name) and self.parent.type_of(node.condition, self.scope().scope) in ("date", "datetime"):
-                return self._timed(n.Anchored(None, 1, node.condition, span=node.span), name)
+                return self._timed(n.Anchored(None, 1, node.condition, alias=node.alias, span=node.span), name)
             trigger = Trigger("condition", words(node.condition))
             trigger.condition = self.condition(node.condition)
             return trigger

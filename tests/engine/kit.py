@@ -8,14 +8,15 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
+
 from rules_engine import host
 from rules_engine.decisions import Decision, Effect
 from rules_engine.engine import advance, new_state
-from rules_engine.runtime.calendar import parse_datetime
 from rules_engine.engine.values import read_contact, read_event
 from rules_engine.facts import Event, Wake
 from rules_engine.model import meaning
 from rules_engine.plan import compile_model
+from rules_engine.runtime.calendar import parse_datetime
 from rules_engine.syntax.parser import parser
 
 EVENTS = """

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from tests.engine import kit
 
 FOLDER = Path(__file__).parents[1] / "golden" / "program"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import orjson
 import pytest
+
 from rules_engine.engine import SetAside, advance, members, new_state
-from rules_engine.runtime.functions import bucket
 from rules_engine.facts import Event, Wake
+from rules_engine.runtime.functions import bucket
 from tests.engine.kit import Person, ms, program
 
 DAY = 86_400_000

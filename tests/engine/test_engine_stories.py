@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rules_engine.testing.runner import run_test
 from tests.engine import kit
 

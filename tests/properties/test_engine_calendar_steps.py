@@ -10,11 +10,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from dateutil import tz  # noqa: E402
-from dateutil.relativedelta import relativedelta  # noqa: E402
-from hypothesis import HealthCheck, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from tests.engine.kit import Person, ms, program  # noqa: E402
+from dateutil import tz
+from dateutil.relativedelta import relativedelta
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.engine.kit import Person, ms, program
 
 EXAMPLES = int(os.environ.get("CAMP_ENGINE_EXAMPLES", "120"))
 ZONES = ["UTC", "Europe/Prague", "Europe/London", "America/New_York", "America/St_Johns", "America/Sao_Paulo", "Asia/Kolkata", "Asia/Tehran",

@@ -8,13 +8,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import orjson  # noqa: E402
-from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from rules_engine.engine import SetAside, advance, members, new_state  # noqa: E402
-from rules_engine.facts import ContactChange, Event, Wake  # noqa: E402
-from tests.engine import kit  # noqa: E402
-from tests.oracle import Endless, Oracle  # noqa: E402
+import orjson
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from rules_engine.engine import SetAside, advance, members, new_state
+from rules_engine.facts import ContactChange, Event, Wake
+from tests.engine import kit
+from tests.oracle import Endless, Oracle
 
 EXAMPLES = int(os.environ.get("CAMP_ENGINE_EXAMPLES", "250"))
 # Shrinking takes minutes with an engine this naive beside it: only where it is asked for.

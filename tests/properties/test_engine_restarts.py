@@ -11,13 +11,14 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-import orjson  # noqa: E402
-import pytest  # noqa: E402
-from hypothesis import HealthCheck, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from rules_engine.engine import advance, members, new_state  # noqa: E402
-from rules_engine.facts import ContactChange, Event, Wake  # noqa: E402
-from tests.engine import kit  # noqa: E402
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rules_engine.engine import advance, members, new_state
+from rules_engine.facts import ContactChange, Event, Wake
+from tests.engine import kit
 
 EXAMPLES = int(os.environ.get("CAMP_ENGINE_EXAMPLES", "60"))
 START = kit.ms("2026-03-20 10:00")  # the clocks change within the histories
