@@ -78,8 +78,7 @@ class Journeys(Facts):
             self.endless(ruleset)
         self.use_nothing(ruleset)
         if trigger.kind != "event" and trigger.where is not None and not trigger.where.test(self):
-            self.skip(ruleset.site, trigger.where)
-            return
+            return  # nothing began, so nothing is noted: as for events whose WHERE is false
         if ruleset.is_campaign:
             # AUDIENCE is read as the instance that is about to begin would read it: with its key.
             self.bindings, self.start, self.start_sequence = {}, self.event_at, self.sequence
@@ -107,10 +106,10 @@ class Journeys(Facts):
         refusal = None
         because: tuple[tuple[str, Any], ...] = ()
         now = self.now
-        if ruleset.starts is not None and now < _moment(ruleset.starts, self):
-            refusal = f"STARTS {calendar.format_utc(_moment(ruleset.starts, self))}"
-        elif ruleset.until is not None and now >= _moment(ruleset.until, self):
-            refusal = f"UNTIL {calendar.format_utc(_moment(ruleset.until, self))}"
+        if ruleset.starts is not None and now < as_moment(ruleset.starts, self):
+            refusal = f"STARTS {calendar.format_utc(as_moment(ruleset.starts, self))}"
+        elif ruleset.until is not None and now >= as_moment(ruleset.until, self):
+            refusal = f"UNTIL {calendar.format_utc(as_moment(ruleset.until, self))}"
         elif ruleset.on_late is not None and ruleset.on_late[1] != "run" and self.wall - self.event_at > ruleset.on_late[0].approx_ms():
             refusal = f"ON LATE > {ruleset.on_late[0].text()}"
         elif ruleset.audience is not None and not ruleset.audience.test(self):
@@ -741,7 +740,8 @@ class Journeys(Facts):
         heappush(self.admissions, (-(priority or 0), anchor, ruleset.name, instance["k"] or "", self.pushed, entry))
 
 
-def _moment(value: Any, tick: Facts) -> int:
+def as_moment(value: Any, tick: Facts) -> int:
+    """A clause's moment (ms): a constant, or local to the contact."""
     return value(tick) if callable(value) else value
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from rules_engine.decisions import Effect
 from rules_engine.runtime import calendar
-from rules_engine.engine.journey import Instance, Journeys
+from rules_engine.engine.journey import Instance, Journeys, as_moment
 from rules_engine.facts import Event
 from rules_engine.plan.program import ActionCall, Blocked, Limit, Ruleset, Window
 
@@ -110,6 +110,8 @@ class Messages(Journeys):
         address = call.action.address
         if address is not None and not params.get("to") and not attributes.get(address):
             return Verdict("drop", "no_address", f"contact.{address} is missing", None, ((f"contact.{address}", None),))
+        if ruleset.until is not None and self.now >= as_moment(ruleset.until, self):
+            return Verdict("drop", "expired", f"UNTIL {calendar.format_utc(as_moment(ruleset.until, self))}: the campaign is over")
         expires = options.get("expires_after")
         if expires is not None and self.now >= calendar.add(due, expires, self.zone(), self.program.business_hours):
             return Verdict("drop", "expired", f"due {calendar.format_utc(due)}, expires_after {expires.text()}")
