@@ -25,10 +25,10 @@ import re
 from typing import Any
 
 import lark
-import rules_engine_grammar
 from lark.lexer import TerminalDef
 from lark.parsers.lalr_analysis import Shift
 
+import rules_engine_grammar
 from rules_engine.syntax.newlines import Newlines
 
 _KEYWORD_PRIORITY = 5

@@ -86,7 +86,8 @@ class Action:
 
     extra: what further `key: value` arguments mean: "" (none allowed), "template" (values for the template's placeholders),
     "attribute" (each key names a contact attribute), "event" (each key names a field of the event named by the primary), "any".
-    writes: facts that `changes` may touch, for the matcher: "contact.points", "contact.{key}", "segment.{primary}", "tag", "campaign", "event.{primary}".
+    writes: facts that `changes` may touch, for the matcher: "contact.points", "contact.{key}", "segment.{primary}", "tag", "campaign",
+    "event.{primary}".
     message_class: marketing | transactional | internal. Caps, quiet hours, consent and holdouts apply to marketing messages only;
     suppression applies to marketing and transactional. A message action with a parameter `class` lets the author choose.
     idempotency: none | key | lookup; window: seconds for which the provider recognises a repeated key.

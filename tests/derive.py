@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 import lark
-import rules_engine_grammar
 
+import rules_engine_grammar
 from rules_engine.syntax.newlines import Newlines
 
 _WORDS = {

@@ -153,8 +153,8 @@ def send_event(
     dry_run: bool,
 ) -> bool:
     """Records one event; whether it was new. Trouble for one that can't be."""
-    from rules_engine.runtime.calendar import format_utc
     from rules_engine.engine.values import read_event
+    from rules_engine.runtime.calendar import format_utc
     from rules_engine.store.port import SOURCE_EVENTS
 
     settings = Settings({"database": db})

@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 
 from rules_engine.decisions import Decision, Effect
-from rules_engine.runtime import calendar
 from rules_engine.engine.messages import Messages
 from rules_engine.engine.tick import SetAside
 from rules_engine.facts import ContactChange, Event, Wake
 from rules_engine.limits import MAX_FIRINGS
 from rules_engine.plan import steps as op
 from rules_engine.plan.program import ActionCall, Emission, EventPlan, Fired, Program, Ruleset, Site, Trigger
+from rules_engine.runtime import calendar
 
 STATE_VERSION = 1
 _EMPTY: dict[str, Any] = {}

@@ -12,14 +12,13 @@ from heapq import heappush
 from typing import Any
 
 from rules_engine.actions import Change
+from rules_engine.engine.tick import Facts, SetAside
+from rules_engine.limits import MAX_FIRINGS, MAX_INSTANCES
+from rules_engine.plan import steps as op
+from rules_engine.plan.program import Exit, Ruleset, Site, Trigger
 from rules_engine.runtime import calendar
 from rules_engine.runtime.calendar import Duration
 from rules_engine.runtime.functions import bucket
-from rules_engine.engine.tick import Facts, SetAside
-from rules_engine.facts import Event
-from rules_engine.limits import MAX_FIRINGS, MAX_INSTANCES
-from rules_engine.plan import steps as op
-from rules_engine.plan.program import Condition, Exit, Ruleset, Site, Trigger
 
 Instance = dict[str, Any]
 
@@ -760,11 +759,3 @@ def _key_text(value: Any) -> str:
 
 def _shown_event(event: Mapping[str, Any] | None) -> dict[str, Any]:
     return {} if event is None else {"event": event["name"], "id": event["id"]}
-
-
-def as_event(contact: str, record: Mapping[str, Any]) -> Event:
-    """An event from the record an instance keeps."""
-    return Event(record["id"], record["name"], contact, record["at"], record["subject"], record["data"])
-
-
-__all__ = ["Condition", "Journeys", "as_event"]

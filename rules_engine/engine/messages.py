@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rules_engine.decisions import Effect
-from rules_engine.runtime import calendar
 from rules_engine.engine.journey import Instance, Journeys, as_moment
 from rules_engine.facts import Event
 from rules_engine.plan.program import ActionCall, Blocked, Limit, Ruleset, Window
+from rules_engine.runtime import calendar
 
 _LATE = 24 * 3_600_000  # messages later than this are held for a person, unless ON LATE says otherwise (LANGUAGE.md)
 _TRIES = 20             # quiet hours and windows that exclude each other never open

@@ -11,9 +11,9 @@ from typing import Any
 
 from rules_engine.actions import Change
 from rules_engine.decisions import Decision
-from rules_engine.runtime import calendar
 from rules_engine.limits import MAX_FIRINGS
 from rules_engine.plan.program import ActionCall, Condition, Derived, Program, Ruleset, Site, Trigger
+from rules_engine.runtime import calendar
 
 _NOTHING: dict[str, Any] = {}
 
@@ -37,7 +37,8 @@ class Facts:
 
     __slots__ = (
         "program", "state", "contact", "a", "s", "history", "instances", "timers", "now", "wall", "e", "event_subject", "event_at",
-        "event_id", "event_name", "bindings", "start", "start_sequence", "key", "keys", "wanted", "emitted", "raw", "effects", "emits", "queue", "agenda",
+        "event_id", "event_name", "bindings", "start", "start_sequence", "key", "keys", "wanted", "emitted",
+        "raw", "effects", "emits", "queue", "agenda",
         "dirty", "edges", "pending", "count", "cause", "sequence", "admissions", "quiet", "_zone", "_today", "pushed", "fired", "ruleset",
         "arrival",
     )

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rules_engine.runtime import calendar
 from rules_engine.facts import ContactChange, Event
 from rules_engine.limits import MAX_TEXT_LENGTH
 from rules_engine.model.meaning import Model, field_type
+from rules_engine.runtime import calendar
 
 _YES = frozenset({"yes", "true", "1", "y"})
 _NO = frozenset({"no", "false", "0", "n"})

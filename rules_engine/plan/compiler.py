@@ -6,19 +6,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from rules_engine.actions import MESSAGE_PARAMETERS, Action
-from rules_engine.runtime import calendar
-from rules_engine.runtime import functions as runtime
-from rules_engine.runtime.calendar import BusinessHours, Duration
-from rules_engine.runtime.history import reach
 from rules_engine.model.meaning import Model, Scope, attribute_name, trigger_events
 from rules_engine.plan import steps as op
 from rules_engine.plan.expressions import Compiler, Context, Names, Registry, to_duration
 from rules_engine.plan.program import (
-    ActionCall, Blocked, Condition, Derived, EventPlan, Exit, Goal, Limit, Program, Ruleset, Site, Timed, Trigger, Window,
+    ActionCall,
+    Blocked,
+    Condition,
+    Derived,
+    EventPlan,
+    Exit,
+    Goal,
+    Limit,
+    Program,
+    Ruleset,
+    Site,
+    Timed,
+    Trigger,
+    Window,
 )
 from rules_engine.plan.wording import action as action_words
 from rules_engine.plan.wording import after as after_words
 from rules_engine.plan.wording import number, rhythm, words
+from rules_engine.runtime import calendar
+from rules_engine.runtime import functions as runtime
+from rules_engine.runtime.calendar import BusinessHours, Duration
+from rules_engine.runtime.history import reach
 from rules_engine.syntax import nodes as n
 
 MESSAGE_OPTIONS = frozenset(item.name for item in MESSAGE_PARAMETERS)

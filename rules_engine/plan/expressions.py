@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from rules_engine.runtime import functions as runtime
-from rules_engine.runtime.calendar import Duration
-from rules_engine.runtime.history import Query, reach
 from rules_engine.model import meaning
 from rules_engine.model.meaning import Model, Scope
 from rules_engine.plan.wording import words
+from rules_engine.runtime import functions as runtime
+from rules_engine.runtime.calendar import Duration
+from rules_engine.runtime.history import Query, reach
 from rules_engine.syntax import nodes as n
 
 _SECOND = 1000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rules_engine.runtime.calendar import Duration
 from rules_engine.plan.program import ActionCall, Condition, Site, Trigger, Value
+from rules_engine.runtime.calendar import Duration
 
 ACT, TEST, JUMP, DELAY, WAIT, SPLIT, LOOP, AGAIN, STOP, END = range(10)
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
+from rules_engine.limits import BUCKETS
 from rules_engine.runtime import calendar
 from rules_engine.runtime.calendar import Duration
 from rules_engine.runtime.history import (  # noqa: F401  (names for generated code)
-    average, count, did, distinct, entries, expiry, extreme, first, last, total,
+    average,
+    count,
+    did,
+    distinct,
+    entries,
+    expiry,
+    extreme,
+    first,
+    last,
+    total,
 )
-from rules_engine.limits import BUCKETS
 
 
 def short_name(text: str) -> str:
@@ -179,10 +188,6 @@ def written(value: Any, type_: str | None) -> Any:
     if isinstance(value, Duration):
         return value.text()
     return value
-
-
-def next_day(day: date) -> date:
-    return day + timedelta(days=1)
 
 
 # ── questions about raw occurrences, inside one instance ─────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,6 @@ from operator import itemgetter
 from typing import Any
 
 import rules_engine_grammar
-
 from rules_engine.limits import MAX_NESTING
 from rules_engine.syntax import nodes
 from rules_engine.syntax.builder import Builder

@@ -16,11 +16,11 @@ from rules_engine import engine
 from rules_engine.decisions import Decision
 from rules_engine.diagnostics import Span
 from rules_engine.engine import members, new_state
-from rules_engine.runtime.calendar import DAY, add, format_local, format_utc, is_zone, parse_datetime
 from rules_engine.engine.values import read_contact, read_event
 from rules_engine.facts import ContactChange, Event
 from rules_engine.model.meaning import field_type
 from rules_engine.plan.expressions import to_duration
+from rules_engine.runtime.calendar import DAY, add, format_local, format_utc, is_zone, parse_datetime
 from rules_engine.syntax import nodes as n
 from rules_engine.testing.simulator import Cause, World
 

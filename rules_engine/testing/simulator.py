@@ -15,8 +15,8 @@ import orjson
 
 from rules_engine.decisions import Decision, Effect
 from rules_engine.engine import Advanced, SetAside, advance, new_state
-from rules_engine.runtime.calendar import format_utc
 from rules_engine.facts import ContactChange, Event, Wake
+from rules_engine.runtime.calendar import format_utc
 
 CONTACT, EVENT, WAKE = 0, 1, 2  # what comes first of things at one moment for one contact
 MAX_STALLED = 1_000  # wake-ups in a row for the moment at hand; the engine does all that is due at once, so more is a defect

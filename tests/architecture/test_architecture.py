@@ -58,3 +58,11 @@ def test_only_the_store_speaks_sql() -> None:
         if "store" not in path.parts and path.name != "service.py":
             text = path.read_text(encoding="utf-8")
             assert "import peewee" not in text and "import sqlite3" not in text, path
+
+
+def test_style() -> None:
+    """ruff, with the rules of ruff.toml."""
+    script = Path(sys.executable).parent / "ruff"
+    found = subprocess.run([script, "check", "rules_engine", "plugins", "grammar", "benchmarks", "tests", "campaigns"], cwd=ROOT,
+                           capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from rules_engine.cli.main import COMMANDS
 
 HEAVY = (

@@ -8,10 +8,10 @@ import pytest
 
 from rules_engine import host
 from rules_engine.clock import VirtualClock
-from rules_engine.runtime.calendar import parse_datetime
 from rules_engine.facts import Event
 from rules_engine.model import meaning
 from rules_engine.plan import compile_model
+from rules_engine.runtime.calendar import parse_datetime
 from rules_engine.service.pump import Pump
 from rules_engine.store import open_store
 from rules_engine.store.memory import MemoryStore

@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 import lark
-import rules_engine_grammar
 
+import rules_engine_grammar
 from rules_engine.syntax import nodes as n
 from rules_engine.syntax.builder import Builder
 from rules_engine.syntax.lexer import Token

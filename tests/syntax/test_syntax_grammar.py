@@ -8,11 +8,11 @@ import sys
 
 import pytest
 import reference
-import rules_engine_grammar
-from rules_engine_grammar.build import render
 
+import rules_engine_grammar
 from rules_engine.syntax.builder import Builder
 from rules_engine.syntax.parser import Unexpected, parser
+from rules_engine_grammar.build import render
 from tests import derive
 from tests.mutations import sources
 

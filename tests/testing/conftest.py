@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rules_engine import project
 from rules_engine.plan import compile_model
 from rules_engine.testing.runner import TestResult, run_tests

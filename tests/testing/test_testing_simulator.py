@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from rules_engine.runtime.calendar import DAY, HOUR, MINUTE, parse_datetime
+
 from rules_engine.facts import ContactChange, Event
+from rules_engine.runtime.calendar import DAY, HOUR, MINUTE, parse_datetime
 from rules_engine.testing.simulator import World, simulate
 
 START = parse_datetime("2026-03-02T09:00:00Z")
