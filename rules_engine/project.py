@@ -13,7 +13,7 @@ from rules_engine.diagnostics import Diagnostic, sort_key
 from rules_engine.model import meaning
 from rules_engine.model.project import CONFIG, SKIPPED, Project, find_project, project_files
 from rules_engine.syntax import nodes
-from rules_engine.syntax.read import read_file
+from rules_engine.syntax.read import read_file, without_echoes
 
 if TYPE_CHECKING:
     from rules_engine.plan.program import Program
@@ -58,7 +58,7 @@ def load_program(paths: Iterable[Path], host: Any = None, build: bool = True) ->
         files.append(file)
         sources[file.path] = text
         found += diagnostics
-    diagnostics = sorted({*found, *check(files, host, project)}, key=sort_key)
+    diagnostics = sorted({*found, *without_echoes(found, check(files, host, project), sources)}, key=sort_key)
     model = meaning.build(files, host.actions, host.events)
     named = sorted((_inside(project, name), text) for name, text in sources.items())
     digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in named).encode()).hexdigest()

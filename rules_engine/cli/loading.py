@@ -61,6 +61,11 @@ def open_store(db: str | None, write: bool = False, create: bool = False, settin
             f"there is no database {path} yet{where}",
             "`camp contact import`, `camp event import` and `camp run` make it; --db names another",
         )
+    if create and settings.file is None and settings.get("database").source == "default" and not path.exists():
+        raise Trouble(
+            f"there is no project here: {settings.folder} has no camp.toml, and no folder above it has one",
+            "go to the project's folder (cd), or make one with `camp init`; --db names a database outside any",
+        )
     if create and not path.parent.is_dir():
         raise Trouble(f"the folder of the database {path} does not exist", "make it, or name another file with --db")
     opened = store.open_store(path, create=create, readonly=not write)

@@ -292,17 +292,18 @@ class _Story:
             )
             return
         self._tell_pending()
-        coming = [decision for decision in self.ahead() if _is_about(decision, step)]
+        if not skipped:
+            for ruleset in owners:
+                self._tell_owner(ruleset, step)
+        # What is next is known of now only: with --as-of the past is asked about.
+        coming = [decision for decision in self.ahead() if _is_about(decision, step)] if self.until is None else []
         for decision in coming[:3]:
             from rules_engine.runtime.calendar import format_local
 
             output.data(
-                f"it is {'due' if decision.kind == 'action' else 'to be skipped'} at {format_local(decision.at, self.zone)}, "
+                f"next it is {'due' if decision.kind == 'action' else 'to be skipped'} at {format_local(decision.at, self.zone)}, "
                 "if nothing else happens" + (f": {output.clean(decision.reason)}" if decision.reason else "")
             )
-        if not coming and not skipped:
-            for ruleset in owners:
-                self._tell_owner(ruleset, step)
 
     def _tell_owner(self, ruleset: Any, step: str) -> None:
         """Where the contact stands in a ruleset that has the step: the conditions before it that were false, or the last

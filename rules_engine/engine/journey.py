@@ -519,8 +519,8 @@ class Journeys(Facts):
     def resume_on_event(self, name: str) -> None:
         for iid, instance in list(self.instances.items()):
             item = self._waiting(instance)
-            if item is None or name not in item.events:
-                continue
+            if item is None or name not in item.events or self.arrival[2] < instance["w"]["from"]:
+                continue  # what happened before the wait began does not end it, however late it arrives
             ruleset = self.program.by_name[instance["c"]]
             for trigger in item.alternatives:
                 if trigger.event == name and self._happened(ruleset, trigger, instance):
@@ -681,6 +681,8 @@ class Journeys(Facts):
         for iid, instance in list(self.instances.items()):
             if instance["c"] != ruleset.name or instance.get("x"):
                 continue
+            if self.arrival[2] < instance["t0"]:
+                continue  # it arrived late: it happened before the journey began
             if event is not None:
                 if not self._happened(ruleset, trigger, instance):
                     continue
@@ -714,6 +716,8 @@ class Journeys(Facts):
             if deadline is not None and self.now >= deadline:
                 del self.state["g"][iid]
                 continue
+            if self.arrival[2] < start:
+                continue  # it arrived late: it happened before the journey began
             entry = {"c": name, "k": key, "kv": values, "t0": start, "q": 0, "id": "", "e": None}
             if event is not None and not self._happened(ruleset, trigger, entry):
                 continue

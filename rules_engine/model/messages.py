@@ -3,6 +3,7 @@ is not."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rules_engine.actions import Action
@@ -42,6 +43,7 @@ def template(ctx: Context, node: n.Action, record: Action, scope: Scope, keys: d
                 f"add {name}: …",
             )
     _event_fields(ctx, given, info, scope)
+    _contact_fields(ctx, given, info, record)
     if "subject" not in keys and not info.has_subject and any(parameter.name == "subject" for parameter in record.parameters):
         ctx.report.add(
             "missing-parameter",
@@ -166,6 +168,25 @@ def _is_attribute(ctx: Context, name: str) -> bool:
     return parts[0] in ("consent", "suppressed", "points") or any(
         ctx.model.attribute_type(".".join(parts[:length])) in ("map", "list", "any", "text") for length in range(1, len(parts))
     )
+
+
+def _contact_fields(ctx: Context, given: n.Literal, info: Any, record: Action) -> None:
+    """Attributes that not every contact has, read without a guard: such a contact's message would fail when it is made. Said once for
+    each template."""
+    for name in sorted(info.contact_fields):
+        known = ctx.model.attributes.get(name)
+        default = known is not None and known.declaration is not None and known.declaration.default is not None
+        always = name in ("id", record.address) or name.partition(".")[0] in ("points", "consent", "suppressed") or default
+        seen = ("guard", f"{given.value} {name}")
+        if f"contact.{name}" in info.optional or always or ctx.model.attribute_type(name) is None or seen in ctx.used:
+            continue
+        ctx.used.add(seen)
+        ctx.report.warn(
+            "unguarded-placeholder",
+            given.span,
+            f'the template "{given.value}" reads contact.{name}, which a contact may lack: it would get no message',
+            f'write {{{{ contact.{name} | default("…") }}}} in {", ".join(Path(file).name for file in info.files) or "the template"}',
+        )
 
 
 def _event_fields(ctx: Context, given: n.Literal, info: Any, scope: Scope) -> None:

@@ -570,3 +570,15 @@ def test_many_failures_of_one_cause_are_told_three_times(shop):
     assert answer.err.count("there is no sender") == 4
     assert "and more of the same: there is no sender" in answer.err
     assert "20 effects failed; `camp outbox list --state failed` shows them" in answer.err
+
+
+def test_outside_any_project_nothing_is_made(tmp_path):
+    """Who forgot to go to the project's folder gets no stray database that nobody reads."""
+    from tests.cli.conftest import Camp
+
+    camp = Camp(tmp_path)
+    (tmp_path / "c.jsonl").write_text('{"id": "a", "email": "a@x.com"}\n')
+    answer = camp("contact", "import", "c.jsonl")
+    assert answer.code == 5 and "there is no project here" in answer.err and "camp init" in answer.err
+    assert not list(tmp_path.glob("*.db"))
+    assert camp("contact", "import", "c.jsonl", "--db", "x.db").code == 0

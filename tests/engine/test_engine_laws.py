@@ -868,3 +868,33 @@ def test_one_change_that_fits_two_alternatives_fires_once() -> None:
     assert ana.actions() == ["r"]
     ana.set(points=11)
     assert ana.actions() == ["r", "r"]
+
+
+def test_what_happened_before_a_journey_neither_ends_nor_crowns_it() -> None:
+    """An old event that arrives after the entry (an import of the past) is no goal, no exit and no answer to a wait."""
+    text = """
+    CAMPAIGN c
+      GOAL order.placed WITHIN 30 days
+      EXIT WHEN order.placed
+      WHEN ping
+        WAIT UNTIL page.viewed UP TO 2 days
+        OTHERWISE
+          THEN log.write "no visit"
+        END
+    END
+    EVENT order.placed
+    """
+    ana = Person(program(text), "2026-03-01 10:00")
+    ana.event("ping", at="2026-03-02 10:00")
+    ana.event("order.placed", at="2025-08-01 10:00", now="2026-03-02 11:00")
+    ana.event("page.viewed", "x", at="2026-03-02 09:59", now="2026-03-02 11:00")
+    ana.to("2026-03-05 10:00")
+    assert [item.kind for item in ana.log] == ["enter", "wait", "action", "complete"]
+
+
+def test_what_happens_inside_a_journey_ends_and_crowns_it_however_late_it_arrives() -> None:
+    text = "EVENT order.placed\nCAMPAIGN c\n GOAL order.placed WITHIN 30 days\n EXIT WHEN order.placed\n WHEN ping\n AFTER 3 days\n END\n"
+    ana = Person(program(text.replace("AFTER 3 days\n END", "AFTER 3 days\nEND")), "2026-03-01 10:00")
+    ana.event("ping", at="2026-03-02 10:00")
+    ana.event("order.placed", at="2026-03-02 10:30", now="2026-03-02 15:00")
+    assert [item.kind for item in ana.log] == ["enter", "wait", "goal", "exit"]

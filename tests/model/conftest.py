@@ -15,6 +15,7 @@ from rules_engine.syntax.read import read
 
 TEMPLATES = {
     "welcome.txt": "Subject: Welcome\n\nHello {{ contact.first_name | default('there') }}, your code is {{ code }}.\n",
+    "named.txt": "Subject: Hello\n\nHello {{ contact.first_name }}.\n",
     "plain.txt": "Hello\n",
     "broken.txt": "Subject: Oh\n\nHello {{ contact.frist_name }} {% if %}\n",
     "cart.html": "Subject: Your cart\n\n<p>{{ event.total }} {{ contact.frist_name }}</p>\n",
