@@ -42,7 +42,13 @@ def run_command(once: bool, until: str | None, no_dispatch: bool, dry_run: bool,
         return _try(loaded, settings, end, as_json)
     with open_store(None, write=True, create=True, settings=settings) as store:
         summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch)
+        later = store.counts().events.get("new", 0) if end is not None and not summary.stopped else 0
     _show(summary, settings, as_json)
+    if later:
+        output.say(
+            f"{output.count(later, 'fact')} {'is' if later == 1 else 'are'} later than {until} and {'waits' if later == 1 else 'wait'} "
+            "for that time; contacts imported without `created_at` count from the moment of their import on"
+        )
     if summary.stopped and (once or until is not None):
         return errors.INTERRUPTED
     return (

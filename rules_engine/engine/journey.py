@@ -162,6 +162,7 @@ class Journeys(Facts):
             return
         if active is not None and ruleset.mode == "restart":
             self.leave(name, active, "restarted")
+            self.state["g"].pop(name, None)  # the new round takes the old one's place: one conversion, not two
         elif not self._may_reenter(ruleset, name, key):
             return
         self._remember(ruleset, name if ruleset.remembers else None)
@@ -226,6 +227,8 @@ class Journeys(Facts):
                 goals = self.state["g"]
                 for old in [old for old, entry in goals.items() if entry[4] is not None and entry[4] <= self.now]:
                     del goals[old]
+                if iid in goals:  # an earlier entry's window stays open beside the new one
+                    goals[f"{iid}\n{goals[iid][3]}"] = goals[iid]
                 goals[iid] = [ruleset.name, key, values, instance["t0"], deadline]
             self._arm_exits(ruleset, iid, instance)
         self.walk(iid, instance, 0, start, text, because)
@@ -252,6 +255,7 @@ class Journeys(Facts):
         elif active is not None or self._may_reenter(ruleset, ruleset.name, None):
             if active is not None:
                 self.leave(ruleset.name, active, "restarted")
+                self.state["g"].pop(ruleset.name, None)
             self._remember(ruleset, ruleset.name if ruleset.remembers else None)
             self._begin(ruleset, None, None, None, ruleset.name)
 
@@ -403,10 +407,12 @@ class Journeys(Facts):
         for trigger in item.alternatives:
             if trigger.kind == "condition" and trigger.condition.test(self) \
                     or trigger.since is not None and trigger.since.test(self):  # type: ignore[union-attr]
+                self._bind(instance, trigger, None, self.now)
                 return item.body, f"{item.site.text}: {trigger.text} is already so"
             if trigger.timed is not None:
                 due = trigger.timed.due(self, self.now - 1, anchor)
                 if due is not None and due <= self.now and (item.catch_up or due == self.now):
+                    self._bind(instance, trigger, None, self.now)
                     return item.body, f"{item.site.text}: {trigger.text}"
                 timed += 1
                 past += due is not None and due < self.now
@@ -464,6 +470,7 @@ class Journeys(Facts):
 
     def _won(self, iid: str, instance: Instance, item: op.Wait, trigger: Trigger) -> tuple[int, str]:
         self._end_wait(iid, instance)
+        self._bind(instance, trigger, None, self.now)
         return item.body, f"{item.site.text}: {trigger.text}"
 
     def _end_wait(self, iid: str, instance: Instance) -> None:
@@ -478,11 +485,15 @@ class Journeys(Facts):
         item = ruleset.ops[ruleset.index[instance["s"]]]
         return item if isinstance(item, op.Wait) else None
 
+    def _bind(self, instance: Instance, trigger: Trigger, event: Any, at: int) -> None:
+        """`AS name`: the alternative that won has a value; a condition or a moment has its time and no fields."""
+        if trigger.alias is not None:
+            instance.setdefault("b", {})[trigger.alias] = event or {"name": "", "id": "", "at": at, "subject": None, "data": {}}
+
     def _resume(self, iid: str, instance: Instance, item: op.Wait, trigger: Trigger, at: int, event: Any) -> None:
         """An alternative has won: the instance goes on when its turn comes; nothing else can win any more."""
         self._end_wait(iid, instance)
-        if trigger.alias is not None and event is not None:
-            instance.setdefault("b", {})[trigger.alias] = event
+        self._bind(instance, trigger, event, at)
         ruleset = self.program.by_name[instance["c"]]
         self.push_call(ruleset, self._go_on, (iid, instance, item.body, at, f"{item.site.text}: {trigger.text}"))
 

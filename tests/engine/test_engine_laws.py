@@ -898,3 +898,40 @@ def test_what_happens_inside_a_journey_ends_and_crowns_it_however_late_it_arrive
     ana.event("ping", at="2026-03-02 10:00")
     ana.event("order.placed", at="2026-03-02 10:30", now="2026-03-02 15:00")
     assert [item.kind for item in ana.log] == ["enter", "wait", "goal", "exit"]
+
+
+def test_as_names_the_alternative_that_won_whatever_its_kind() -> None:
+    text = """
+    CAMPAIGN c
+      WHEN ping
+        WAIT UNTIL contact.points >= 5 AS rich OR page.viewed AS visit UP TO 2 days
+          IF rich IS SET THEN log.write "rich"
+          IF visit IS SET THEN log.write "visit"
+        END
+    END
+    """
+    rich = Person(program(text), "2026-03-01 10:00")
+    rich.event("ping")
+    rich.set(points=7)
+    assert rich.actions() == ["rich"]
+    already = Person(program(text), "2026-03-01 10:00", points=9)
+    already.event("ping")
+    assert already.actions() == ["rich"]
+    visitor = Person(program(text), "2026-03-01 10:00")
+    visitor.event("ping")
+    visitor.event("page.viewed", "x")
+    assert visitor.actions() == ["visit"]
+
+
+def test_each_entry_has_a_goal_window_of_its_own() -> None:
+    text = "EVENT order.placed\nCAMPAIGN c\n GOAL order.placed WITHIN 10 days\n {mode}\n WHEN ping\n {wait} THEN log.write \"x\"\nEND\n"
+    ana = Person(program(text.format(mode="REENTRY ALWAYS", wait="")), "2026-03-01 10:00")
+    ana.event("ping", at="2026-03-02 10:00")
+    ana.event("ping", at="2026-03-03 10:00")
+    ana.event("order.placed", at="2026-03-04 10:00")
+    assert [item.kind for item in ana.log].count("goal") == 2
+    bob = Person(program(text.format(mode="MODE RESTART", wait="AFTER 5 days\n")), "2026-03-01 10:00")
+    bob.event("ping", at="2026-03-02 10:00")
+    bob.event("ping", at="2026-03-03 10:00")
+    bob.event("order.placed", at="2026-03-04 10:00")
+    assert [item.kind for item in bob.log].count("goal") == 1, "a round that took another's place is one conversion"
