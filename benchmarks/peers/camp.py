@@ -117,7 +117,7 @@ def _program(text: str):
     problems = [item for item in [*problems, *check([file], plugins, project)] if item.severity == "error"]
     if problems:
         raise ValueError(problems[0])
-    return compile_model(meaning.build([file], plugins.actions, plugins.events), plugins.actions, "bench")
+    return compile_model(meaning.build([file], plugins.actions, plugins.events), plugins.actions, "bench").warm()
 
 
 def build(rules: list[Rule], contacts: list[Contact]) -> MatchingSession:

@@ -82,13 +82,18 @@ def _names(lines: tuple[str, ...]) -> set[str]:
 
 
 def _later(plan: EventPlan, program: Program, parent: Any, reach: _Reach, found: list[tuple[Ruleset, Trigger, n.Happening]]) -> Any:
-    """A `match` that makes the real one at its first call and steps aside."""
+    """A `match` that makes the real one at its first call (or when the program is warmed) and steps aside."""
+
+    def make() -> None:
+        if plan.match is first:
+            entries = [_entry(parent, ruleset, trigger, node) for ruleset, trigger, node in found]
+            plan.match = _matcher(parent, reach, entries, plan.name in program.plain, _later_writes(program, plan)) or _nothing
 
     def first(tick: Any) -> None:
-        entries = [_entry(parent, ruleset, trigger, node) for ruleset, trigger, node in found]
-        plan.match = _matcher(parent, reach, entries, plan.name in program.plain, _later_writes(program, plan)) or _nothing
-        plan.match(tick)
+        make()
+        plan.match(tick)  # type: ignore[misc]
 
+    program.unmade.append(make)
     return first
 
 

@@ -294,6 +294,14 @@ class Program:
         self.compile_condition: Callable[[Any], Condition] | None = None
         self.compile_value: Callable[[Any], Value] | None = None
         self.tick: Any = None
+        self.unmade: list[Callable[[], None]] = []   # makers of the functions that are made when first needed
+
+    def warm(self) -> Program:
+        """Makes all functions now: a service does so before its first event, a check or a test only pays for what it runs."""
+        for make in self.unmade:
+            make()
+        self.unmade = []
+        return self
 
     def describe(self) -> str:
         """The program in words, one line for each thing, for `camp show --stage program` and golden tests."""

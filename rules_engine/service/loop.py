@@ -105,6 +105,8 @@ class Service:
         """Call it under the store's run lock: it recovers what a dead process left. pump: sizes for `Pump`."""
         self.summary, self.stop = RunSummary(), stop or Stop()
         self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
+        if hasattr(program, "warm"):  # a test's program may be anything with a digest
+            program.warm()
         store.record_program(program.digest, sources or {})
         store.rouse(program.digest, store.position().clock)
         self.pump = Pump(store, program, engine, faults=faults, **pump)
