@@ -71,6 +71,12 @@ def foreign(text: str, lexer: Lexer) -> list[Fix]:
                     "",
                 )
             )
+        elif kind == "WAIT" and before[0] == "_NL" and after in ("NUMBER", "DURATION"):
+            fixes.append(
+                Fix(start, end, "AFTER", "WAIT is for something to happen; to let time pass there is AFTER", "write `AFTER`", "AFTER")
+            )
+        elif kind == "IF" and before[0] == "EXIT":
+            fixes.append(Fix(start, end, "WHEN", "a journey is left WHEN something happens", "write `EXIT WHEN`", "WHEN"))
         earlier, before = before, (kind, start, end)
     return fixes
 

@@ -68,6 +68,8 @@ FOREIGN = [
     ("AFTER 5 mins", "`mins` is not a Camp word", "minutes"),
     ("REPEAT EVERY month UP TO 3rd TIMES\n    END", "`3rd` is not a number", "3"),
     ("THEN IF contact.x = 1\n      THEN a.b\n    END", "IF needs no THEN before it: THEN marks actions only", ""),
+    ("WAIT 5 days", "WAIT is for something to happen; to let time pass there is AFTER", "AFTER"),
+    ("WAIT 36h", "WAIT is for something to happen; to let time pass there is AFTER", "AFTER"),
     ("IF (contact.x = 1) {\n      THEN a.b\n    }", "a block has no braces here", ""),
     ("IF (contact.x = 1) {\n      THEN a.b\n    } else {\n      THEN c.d\n    }", "a block has no braces here", ""),
     (
