@@ -577,4 +577,5 @@ def evaluate(program: Program, node: Any, state: dict[str, Any], now: int) -> An
     tick.begin(state, now)
     tick.now = now
     tick.use_arrival((_EMPTY, None, now, "", ""))
-    return program.compile_value(node)(tick) if program.compile_value is not None else None
+    value = program.compile_value(node) if program.compile_value is not None else None
+    return value(tick) if callable(value) else value

@@ -665,6 +665,10 @@ class Builder:
     def expect_goal(self, c):
         return n.Expect("goal", c[1].text, target=c[5].text, span=self._span(c))
 
+    def expect_refused(self, c):
+        because = next(iter(self._tokens(c, "STRING")), None)
+        return n.Expect("refused", c[1].text, because=self._string(because), span=self._span(c))
+
     def expect_where(self, c):
         return n.Expect("where", c[1].text, condition=c[3], span=self._span(c))
 

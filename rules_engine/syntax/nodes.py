@@ -611,10 +611,10 @@ class Sets(Node):
 
 
 class Expect(Node):
-    """kind: nothing | gets | not_gets | misses | enters | leaves | completes | goal | where.
+    """kind: nothing | gets | not_gets | misses | enters | leaves | completes | goal | refused | where.
 
     contact None for nothing; action for gets, not_gets, misses; target (a campaign or segment) for enters, leaves, completes,
-    goal; because for misses, enters, leaves, completes; at for gets; condition for where; `rest` when ELSE was written."""
+    goal; because for misses, refused, enters, leaves, completes; at for gets; condition for where; `rest` when ELSE was written."""
 
     kind: str
     contact: str | None = None

@@ -81,6 +81,7 @@ class _Run:
         self.log: list[Decision] = []
         self.taken: set[int] = set()
         self.failures: list[Failure] = []
+        self.refusals: list[tuple[str, str, Span, str]] = []  # (contact, reason, place, sentence) of facts that were set aside
         self.zone = program.zone
         self.now = 0
         self.since = self.next_since = 0  # where in `log` the AT before began
@@ -92,6 +93,8 @@ class _Run:
             self._play()
         except (_Cant, ValueError) as cant:  # ValueError: a moment or a zone that the calendar does not have
             self._fail(self.statement.span, str(cant))
+        for contact, _, span, sentence in self.refusals:  # those that no EXPECT … REFUSED took
+            self._fail(span, sentence, contact=contact)
         return TestResult(self.test.name, self.test.name_span, tuple(self.failures), tuple(self.log))
 
     # ── time and statements ──
@@ -186,7 +189,7 @@ class _Run:
             if isinstance(cause, ContactChange)
             else "a timer"
         )
-        self._fail(self.statement.span, f"{name} was set aside: {reason}", contact=cause.contact)
+        self.refusals.append((cause.contact, reason, self.statement.span, f"{name} was set aside: {reason}"))
 
     def _known(self, contact: str) -> None:
         if contact not in self.world.states:
@@ -273,6 +276,18 @@ class _Run:
         because = f' because "{expect.because}"' if expect.because else ""
         notes = [f"it was missed for another reason: {_because(decision)}" for decision in skipped[:3]] or self._near(expect)
         self._fail(expect.span, f"{expect.contact} should have missed {self._written(expect)}{because}", notes, expect.contact)
+
+    def refused(self, expect: n.Expect) -> None:
+        """A fact that was set aside: an event or a change that breaks its declaration."""
+        assert expect.contact is not None
+        mine = [refusal for refusal in self.refusals if refusal[0] == expect.contact]
+        found = next((refusal for refusal in mine if (expect.because or "") in refusal[1]), None)
+        if found is not None:
+            self.refusals.remove(found)
+            return
+        because = f' because "{expect.because}"' if expect.because else ""
+        notes = [f"what was refused: {reason}" for _, reason, _, _ in mine]
+        self._fail(expect.span, f"something of {expect.contact} should have been refused{because}", notes, expect.contact)
 
     def journey(self, expect: n.Expect) -> None:
         assert expect.contact is not None and expect.target is not None
@@ -460,6 +475,7 @@ _EXPECT = {
     "gets": _Run.gets,
     "not_gets": _Run.not_gets,
     "misses": _Run.misses,
+    "refused": _Run.refused,
     "enters": _Run.journey,
     "leaves": _Run.journey,
     "completes": _Run.journey,

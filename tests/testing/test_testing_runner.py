@@ -367,3 +367,45 @@ def test_coverage_names_the_steps_that_no_test_reaches(load):
     item = only([item for item in covered if item.name == "welcome"])
     assert 0 < len(item.missed) < len(item.steps)
     assert 0 < percent(covered) < 100
+
+
+REFUSALS = """
+ATTRIBUTE age: number WHERE contact.age >= 0
+TEST "a refusal that is expected"
+  GIVEN contact ana
+  AT 2026-03-02 10:00
+    SET ana WITH age: -3
+    EXPECT ana REFUSED BECAUSE "contact.age >= 0"
+    EXPECT ana WHERE contact.age IS NOT SET
+END
+TEST "a refusal that is not"
+  GIVEN contact ana
+  AT 2026-03-02 10:00
+    SET ana WITH age: -3
+END
+TEST "no refusal at all"
+  GIVEN contact ana
+  AT 2026-03-02 10:00
+    SET ana WITH age: 3
+    EXPECT ana REFUSED
+END
+"""
+
+
+def test_a_refusal_is_an_outcome_that_can_be_expected():
+    from rules_engine import host
+    from rules_engine.model import meaning
+    from rules_engine.plan import compile_model
+    from rules_engine.syntax.read import read
+    from rules_engine.testing.runner import run_tests
+
+    plugins = host.load()
+    file, problems = read(REFUSALS, "t.camp")
+    assert not problems
+    compiled = compile_model(meaning.build([file], plugins.actions, plugins.events), plugins.actions, "t")
+    first, second, third = run_tests(compiled, compiled.model.tests)
+    assert first.passed
+    assert [failure.message for failure in second.failures] == [
+        "a change of the contact was set aside: contact.age breaks its declaration: contact.age >= 0 (contact.age is -3)"
+    ]
+    assert [failure.message for failure in third.failures] == ["something of ana should have been refused"]
