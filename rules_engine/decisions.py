@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from rules_engine.actions import MESSAGE_OUTCOMES
-
 KINDS = ("enter", "action", "skip", "wait", "exit", "goal", "complete")
-OUTCOMES = ("done", *MESSAGE_OUTCOMES)
 
 
 class Decision(NamedTuple):

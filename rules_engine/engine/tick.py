@@ -26,12 +26,6 @@ class SetAside(Exception):
         self.reason = reason
 
 
-def local_zone(program: Program, attributes: dict[str, Any]) -> str:
-    """The contact's zone: its own where it is known, else the workspace's."""
-    name = attributes.get("timezone")
-    return name if name and calendar.is_zone(name) else program.zone
-
-
 class Facts:
     """The part of a tick that holds and changes facts. `rules_engine.engine.journey.Tick` adds instances and messages."""
 

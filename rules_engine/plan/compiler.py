@@ -578,7 +578,6 @@ class _Program:
             if plan is not None:
                 plan.queries.append(query)
         self.index()
-        program.compile_condition = lambda node: self.condition(node, Context())
         program.compile_value = lambda node: self.value(node, Context())
         return program
 

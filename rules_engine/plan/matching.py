@@ -57,8 +57,7 @@ def build(program: Program, parent: Any) -> None:
         plan.emits = frozenset(fact[2:] for ruleset, _, _ in found for fact in ruleset.writes if fact[:2] == "e:")
         plan.match = _later(plan, program, parent, reach, found)
     for plan in program.events.values():
-        plan.watched = bool(plan.queries or plan.changes or plan.contract)
-        plan.bare = not (plan.watched or plan.exits or plan.goals or plan.waits)
+        plan.bare = not (plan.queries or plan.changes or plan.contract or plan.exits or plan.goals or plan.waits)
     plain_now = {plan.name for plan in program.events.values() if plan.bare and all(
         _is_plain(parent, ruleset, item) for ruleset, _, item in by_event.get(plan.name, ()))}
     while True:

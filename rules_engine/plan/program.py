@@ -246,7 +246,7 @@ class EventPlan:
     events its rules emit. bare: only rules and campaigns. Program.plain has those whose rules read and change nothing but attributes and
     segments, and so all they emit."""
 
-    __slots__ = ("name", "changes", "queries", "contract", "match", "exits", "goals", "waits", "watched", "bare", "emits")
+    __slots__ = ("name", "changes", "queries", "contract", "match", "exits", "goals", "waits", "bare", "emits")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -291,7 +291,6 @@ class Program:
         self.never: list[tuple[str, str, Any]] = []   # (channel, words, Limit | Condition)
         self.defaults: dict[str, Any] = {}
         self.contracts: dict[str, Condition] = {}
-        self.compile_condition: Callable[[Any], Condition] | None = None
         self.compile_value: Callable[[Any], Value] | None = None
         self.tick: Any = None
         self.unmade: list[Callable[[], None]] = []   # makers of the functions that are made when first needed
