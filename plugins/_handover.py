@@ -17,14 +17,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-from rules_engine.plugin import Call, Outcome
+from rules_engine.plugin import Call, Outcome, handle
 
 # ---------------------------------------------------------------- names
 
 
 def effect_id(call: Call) -> str:
     """The effect's name for the world: the same for every attempt, and safe in any header or file name."""
-    return "msg_" + digest(call.key)
+    return handle(call.key)
 
 
 def digest(*parts: Any) -> str:

@@ -35,7 +35,8 @@ class Decision(NamedTuple):
 
 class Effect(NamedTuple):
     """One thing to hand over outside, for the outbox. id: the semantic key (ruleset, step, contact, instance, round): the same on every
-    replay, so the outbox's unique key makes it act once (promise P3). state: ready, or held (late: a person decides)."""
+    replay, so the outbox's unique key makes it act once (promise P3). state: ready, or held (late: a person decides). instance: the id of
+    the campaign's instance, or "" for a rule. exempt: the checks at the hand-over that the author waived, of "quiet" and "limit"."""
 
     id: str
     contact: str
@@ -50,3 +51,5 @@ class Effect(NamedTuple):
     at: int
     expires: int | None
     state: str = "ready"
+    instance: str = ""
+    exempt: str = ""

@@ -13,7 +13,39 @@
 and names its module under the entry-point group `camp.plugins`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 from rules_engine.actions import API_VERSION, Action, Attribute, Call, Change, EventType, Outcome, Parameter
 from rules_engine.hookspecs import hookimpl
 
-__all__ = ["API_VERSION", "Action", "Attribute", "Call", "Change", "EventType", "Outcome", "Parameter", "hookimpl"]
+__all__ = [
+    "API_VERSION",
+    "Action",
+    "Attribute",
+    "Call",
+    "Change",
+    "EventType",
+    "Outcome",
+    "Parameter",
+    "handle",
+    "hookimpl",
+    "signed_link",
+]
+
+
+def handle(key: str) -> str:
+    """An effect's name for the world, made from `Call.key`: the same for every attempt; safe in headers, file names and URLs."""
+    from rules_engine import links  # hashlib and json: only a hand-over pays for them
+
+    return links.handle(key)
+
+
+def signed_link(base: str, key: str, purpose: str, values: Mapping[str, Any]) -> str:
+    """A link below the public address `base` that only Camp can have made. purpose: open | click | unsubscribe | preferences |
+    view | asset. Raises ValueError for another purpose or an empty key."""
+    from rules_engine import links
+
+    return links.url(base, key, purpose, values)

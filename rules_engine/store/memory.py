@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from rules_engine.clock import Clock, SystemClock
 from rules_engine.decisions import Decision
 from rules_engine.facts import Wake
+from rules_engine.links import handle
 from rules_engine.store import codec
 from rules_engine.store.port import (
     DIED,
@@ -203,7 +204,7 @@ class MemoryStore:
         self._journal += decisions
         for effect in block.effects:
             if effect.id not in self._effects:
-                made = EffectRow(*effect, seq=len(self._effects) + 1, next_at=effect.at)
+                made = EffectRow(*effect, seq=len(self._effects) + 1, next_at=effect.at, handle=handle(effect.id))
                 self._effects[effect.id] = made._replace(primary=_json(made.primary), params=_json(made.params))
         for arrival in block.emits:
             if (arrival.source, arrival.cause.id) not in self._ids:

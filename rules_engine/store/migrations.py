@@ -51,7 +51,24 @@ CREATE TABLE attempt (
 CREATE INDEX attempt_effect ON attempt (effect);
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _ATTEMPTS)
+_SERVICE = """
+ALTER TABLE effect ADD COLUMN instance TEXT NOT NULL DEFAULT '';
+ALTER TABLE effect ADD COLUMN exempt TEXT NOT NULL DEFAULT '';
+ALTER TABLE effect ADD COLUMN handle TEXT NOT NULL DEFAULT '';
+CREATE INDEX effect_handle ON effect (handle) WHERE handle != '';
+CREATE INDEX effect_provider ON effect (provider_id) WHERE provider_id != '';
+
+CREATE TABLE pause (
+    campaign TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE throttle (
+    name TEXT NOT NULL, slot INTEGER NOT NULL, used INTEGER NOT NULL, PRIMARY KEY (name, slot)) WITHOUT ROWID;
+
+CREATE TABLE audit (
+    seq INTEGER NOT NULL PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, detail TEXT NOT NULL);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _ATTEMPTS, _SERVICE)
 """Number n of the schema is reached by running MIGRATIONS[n - 1]."""
 
 

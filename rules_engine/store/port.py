@@ -124,7 +124,7 @@ class JournalRow(NamedTuple):
 
 class EffectRow(NamedTuple):
     """One effect in the outbox. `seq`: order of arrival; `attempts`: hand-overs begun; `claimed_at`: of the last one;
-    `first_claimed_at`: of the first, from which a provider's window for repeated keys counts."""
+    `first_claimed_at`: of the first, from which a provider's window for repeated keys counts; `handle`: its name for the world."""
 
     id: str
     contact: str
@@ -139,6 +139,8 @@ class EffectRow(NamedTuple):
     at: int
     expires: int | None
     state: str
+    instance: str = ""
+    exempt: str = ""
     seq: int = 0
     attempts: int = 0
     next_at: int | None = None
@@ -147,6 +149,7 @@ class EffectRow(NamedTuple):
     claimed_at: int | None = None
     first_claimed_at: int | None = None
     settled_at: int | None = None
+    handle: str = ""
 
 
 class Candidate(NamedTuple):

@@ -57,8 +57,8 @@ _SAVE_STATE = (
 )
 _ADD_DECISION = f"INSERT INTO decision ({_JOURNAL}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 _ADD_EFFECT = (
-    "INSERT INTO effect (id, contact, action, payload, ruleset, step, key, channel, message_class, at, expires, state, next_at) "
-    "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
+    "INSERT INTO effect (id, contact, action, payload, ruleset, step, key, channel, message_class, at, expires, state, next_at, "
+    "instance, exempt, handle) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
 )
 _SET_META = "INSERT INTO meta (key, value) VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rules_engine.decisions import Effect
+from rules_engine.links import handle
 from rules_engine.store.codec import dump, load, plain
 from rules_engine.store.database import Database
 from rules_engine.store.port import (
@@ -25,9 +26,10 @@ from rules_engine.store.tables import Attempt as AttemptTable
 from rules_engine.store.tables import Effect as EffectTable
 
 COLUMNS = (
-    "id contact action payload ruleset step key channel message_class at expires state seq attempts next_at provider_id detail "
-    "claimed_at first_claimed_at settled_at"
+    "id contact action payload ruleset step key channel message_class at expires state instance exempt seq attempts next_at "
+    "provider_id detail claimed_at first_claimed_at settled_at handle"
 ).split()
+_SEQ, _NEXT_AT = COLUMNS.index("seq"), COLUMNS.index("next_at")
 _EFFECT = ", ".join("effect." + name for name in COLUMNS)
 
 _CANDIDATES = (
@@ -64,6 +66,9 @@ def effect_values(effect: Effect) -> tuple:
         effect.expires,
         effect.state,
         effect.at,
+        effect.instance,
+        effect.exempt,
+        handle(effect.id),
     )
 
 
@@ -105,7 +110,7 @@ class Outbox:
         found: list[tuple] = []
         for state in ("ready", "retry_wait"):
             found += raw.execute(_CANDIDATES, (cursor, state, due, limit)).fetchall()
-        found.sort(key=lambda row: (row[14], row[12]))  # next_at, seq
+        found.sort(key=lambda row: (row[_NEXT_AT], row[_SEQ]))
         for row in found[:limit]:
             yield Candidate(effect_row(row[:-2]), row[-2], bool(row[-1]))
 

@@ -73,7 +73,8 @@ class Decision(peewee.Model):
 
 
 class Effect(peewee.Model):
-    """The outbox. payload: JSON of [primary, params]."""
+    """The outbox. payload: JSON of [primary, params]. instance: what made it; exempt: the checks that the author waived ("quiet
+    limit"); handle: its name for the world (`links.handle`), by which bounces and provider's webhooks find it."""
 
     seq = peewee.AutoField()
     id = peewee.TextField(unique=True)
@@ -95,6 +96,9 @@ class Effect(peewee.Model):
     claimed_at = peewee.BigIntegerField(null=True)
     first_claimed_at = peewee.BigIntegerField(null=True)
     settled_at = peewee.BigIntegerField(null=True)
+    instance = peewee.TextField(default="")
+    exempt = peewee.TextField(default="")
+    handle = peewee.TextField(default="")
 
 
 class Attempt(peewee.Model):
@@ -109,4 +113,37 @@ class Attempt(peewee.Model):
     detail = peewee.TextField()
 
 
-TABLES = (Meta, Program, Contact, Event, Decision, Effect, Attempt)
+class Pause(peewee.Model):
+    """What an operator stopped: a campaign or rule by its name, or `*` for everything."""
+
+    campaign = peewee.TextField(primary_key=True)
+    at = peewee.BigIntegerField()
+    reason = peewee.TextField()
+
+    class Meta:
+        without_rowid = True
+
+
+class Throttle(peewee.Model):
+    """How many hand-overs a THROTTLE has let through in each slot of time, a small part of its period."""
+
+    name = peewee.TextField()
+    slot = peewee.BigIntegerField()
+    used = peewee.IntegerField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("name", "slot")
+        without_rowid = True
+
+
+class Audit(peewee.Model):
+    """What people did to the service, append-only."""
+
+    seq = peewee.AutoField()
+    at = peewee.BigIntegerField()
+    who = peewee.TextField()
+    what = peewee.TextField()
+    detail = peewee.TextField()
+
+
+TABLES = (Meta, Program, Contact, Event, Decision, Effect, Attempt, Pause, Throttle, Audit)
