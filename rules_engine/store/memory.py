@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rules_engine.clock import Clock, SystemClock
@@ -251,11 +251,17 @@ class MemoryStore:
 
     # ------------------------------------------------------------ the outbox
 
-    def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
+    def claim_effects(
+        self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None], full: Collection[str] = ()
+    ) -> list[Candidate]:
         """See Store."""
-        ripe = [effect for effect in self._ripe() if effect.next_at <= due]
+        ripe = [effect for effect in self._ripe() if effect.next_at <= due and effect.action not in full]
+        seen: Counter[tuple[str, str]] = Counter()
         claimed = []
-        for effect in sorted(ripe, key=lambda effect: (effect.next_at, effect.seq))[:limit]:
+        for effect in sorted(ripe, key=lambda effect: (effect.next_at, effect.seq)):
+            seen[effect.state, effect.action] += 1
+            if seen[effect.state, effect.action] > limit:
+                continue
             state = self._contacts.get(effect.contact)
             pending = any(row.cause.contact == effect.contact for row in self.read_log(self._position.cursor, len(self._log)))
             paused = EVERYTHING in self._pauses or effect.ruleset in self._pauses

@@ -57,6 +57,7 @@ ALTER TABLE effect ADD COLUMN exempt TEXT NOT NULL DEFAULT '';
 ALTER TABLE effect ADD COLUMN handle TEXT NOT NULL DEFAULT '';
 CREATE INDEX effect_handle ON effect (handle) WHERE handle != '';
 CREATE INDEX effect_provider ON effect (provider_id) WHERE provider_id != '';
+CREATE INDEX effect_due ON effect (state, action, next_at) WHERE next_at IS NOT NULL;
 
 CREATE TABLE pause (
     campaign TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;

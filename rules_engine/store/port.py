@@ -6,7 +6,7 @@ claims effects. Every verb that writes is one transaction, durable when it retur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -326,10 +326,12 @@ class Store(Protocol):
         """All decisions behind a number, in order."""
 
     # the outbox
-    def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
-        """Looks at up to `limit` effects whose time is up to and including `due`, oldest first, and does with each what `judge`
-        says, in one transaction; returns those claimed, with their new attempt number. now: the wall's time, kept with the
-        claim."""
+    def claim_effects(
+        self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None], full: Collection[str] = ()
+    ) -> list[Candidate]:
+        """Looks at up to `limit` effects of each action whose time is up to and including `due`, oldest first, and does with each
+        what `judge` says, in one transaction; returns those claimed, with their new attempt number. now: the wall's time, kept with
+        the claim. full: actions that are not looked at: a long queue of theirs stands in nobody's way."""
 
     def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
         """Records outcomes and what the log is told of them; returns how many counted."""
