@@ -1,4 +1,4 @@
-"""A slice of the kill harness. The whole: `python -m tests.crash --kills 2000`."""
+"""A slice of the kill harness. The whole: `python -m tests.crash kills --count 10000`."""
 
 from __future__ import annotations
 
