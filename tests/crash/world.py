@@ -231,15 +231,19 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def host(took: Callable[[Call], None]) -> Host:
-    """First-party plugins, but text messages go to a provider that knows no keys: `took` is told of each."""
+def host(took: Callable[[Call], None], remote: bool = False) -> Host:
+    """First-party plugins, but text messages go to a provider that knows no keys: `took` is told of each. remote: so do webhooks, and
+    e-mail goes to one that recognises every key."""
 
     def perform(call: Call) -> Outcome:
         took(call)
-        return Outcome("accepted", "taken", f"sms-{call.key}")
+        return Outcome("accepted", "taken", f"id-{call.key}")
 
     actions = dict(plugins().actions)
-    actions["sms.send"] = dataclasses.replace(actions["sms.send"], perform=perform, idempotency="none")
+    for name in ("sms.send", "webhook.post") if remote else ("sms.send",):
+        actions[name] = dataclasses.replace(actions[name], perform=perform, idempotency="none")
+    if remote:
+        actions["email.send"] = dataclasses.replace(actions["email.send"], perform=perform, idempotency="key", window=365 * 86_400.0)
     return dataclasses.replace(plugins(), actions=actions)
 
 
