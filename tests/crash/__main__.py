@@ -34,8 +34,17 @@ def cuts(options: argparse.Namespace) -> list[str]:
     return report.lost
 
 
+def statements(options: argparse.Namespace) -> list[str]:
+    from tests.crash import statements
+
+    report = statements.campaign(seed=options.seed, say=say)
+    print(f"{report.points} moments, {report.images} different images, {report.continued} ways to go on")
+    return report.lost
+
+
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], list[str]], int, str]] = {
     "kills": (kills, 10_000, "SIGKILL at random moments and named points"),
+    "statements": (statements, 0, "a kill before and after each statement and file operation (all of them)"),
     "cuts": (cuts, 100_000, "power cuts"),
 }
 
@@ -45,7 +54,8 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, count, help) in COMMANDS.items():
         command = commands.add_parser(name, help=help)
-        command.add_argument("--count", type=int, default=count, help=f"how many (default {count:,})")
+        if count:
+            command.add_argument("--count", type=int, default=count, help=f"how many (default {count:,})")
         command.add_argument("--seed", type=int, default=1)
         if name == "cuts":
             command.add_argument("--normal", action="store_true", help="with synchronous=NORMAL: it must find losses")

@@ -60,8 +60,8 @@ def script(seed: int = 1) -> list[Step]:
     return steps + [Step(steps[-1].now + days * DAY, []) for days in (1, 3, 7, 20)]
 
 
-def play(folder: Path, steps: list[Step], begin: int, tell: Callable[[str, Any], None]) -> SqliteStore:
-    """The steps from `begin` on; the store, still open. tell(what, of whom): step, acknowledged, handed, closed."""
+def play(folder: Path, steps: list[Step], begin: int, tell: Callable[[str, Any], None], remote: bool = True) -> SqliteStore:
+    """The steps from `begin` on; the store, still open. tell(what, of whom): step, acknowledged, handed. remote: see `world.host`."""
     store = None
     for number, step in enumerate(steps[begin:], begin):
         tell("step", number)
@@ -74,7 +74,7 @@ def play(folder: Path, steps: list[Step], begin: int, tell: Callable[[str, Any],
         if step.facts:
             store.record_events(world.arrivals(step.facts))
             tell("acknowledged", step.facts)
-        host = world.host(lambda call: tell("handed", (call.key, call.action)), remote=True)
+        host = world.host(lambda call: tell("handed", (call.key, call.action)), remote)
         run_once(store, world.program(), host, clock, **{**world.options(folder), "live_block": 3})
         if number % 4 == 1:
             store.maintain()
@@ -204,7 +204,7 @@ def _sectors(at: int, size: int) -> Iterator[int]:
     yield from range(at - at % SECTOR + SECTOR, at + size, SECTOR)
 
 
-# ---------------------------------------------------------------- cuts
+# ---------------------------------------------------------------- the judge
 
 
 @dataclass
@@ -218,11 +218,11 @@ class Report:
     lost: list[str] = field(default_factory=list)
 
 
-class Cutter:
-    """Goes through a recording and tries images."""
+class Judge:
+    """Follows a run mark by mark, and says of an image of its files whether all is well with it. Also for `statements`."""
 
-    def __init__(self, recording: Recording, folder: Path) -> None:
-        self._run, self._folder = recording, folder
+    def __init__(self, steps: list[Step], oracle: Picture, folder: Path, remote: bool = True) -> None:
+        self._steps, self._oracle, self._folder, self._remote = steps, oracle, folder, remote
         self._seen: set[bytes] = set()
         self._went_on: set[bytes] = set()
         self.report = Report()
@@ -230,25 +230,8 @@ class Cutter:
         self._acknowledged: list[Event | ContactChange] = []
         self._handed: list[tuple[str, str]] = []
 
-    def run(self, seeds: int, every: int = 1, first: int = 0, limit: int | None = None) -> Report:
-        """`seeds` cuts after each `every`-th operation from `first` on."""
-        surface = _Surface()
-        for number, op in enumerate(self._run.log):
-            if op.kind == "mark":
-                self._remember(*op.data)
-            else:
-                surface.apply(op)
-            if (number - first) % every:
-                continue
-            self.report.points += 1
-            for seed in range(1 if surface.settled else seeds):
-                if limit is not None and self.report.cuts >= limit:
-                    return self.report
-                self.report.cuts += 1
-                self._cut(number, seed + (1_000 * number if seed > 1 else 0), surface)
-        return self.report
-
-    def _remember(self, what: str, whom: Any) -> None:
+    def remember(self, what: str, whom: Any) -> None:
+        """A mark."""
         if what == "step":
             self._step = whom
         elif what == "acknowledged":
@@ -256,19 +239,20 @@ class Cutter:
         elif what == "handed":
             self._handed.append(whom)
 
-    def _cut(self, number: int, seed: int, surface: _Surface) -> None:
-        image = surface.image(seed)
+    def judge(self, label: str, image: dict[str, bytes]) -> None:
+        """Opens an image (name -> content) in a fresh folder, looks, goes on from it to the end."""
+        self.report.cuts += 1
         key = self._key(*(part for name in sorted(image) for part in (name.encode(), image[name])))
         if key in self._seen:
             return
         self._seen.add(key)
         self.report.images += 1
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
+        world.write_templates(self._folder)
         for name, data in image.items():
+            (self._folder / name).parent.mkdir(exist_ok=True)
             (self._folder / name).write_bytes(data)
-        for problem in self._judge():
-            self.report.lost.append(f"cut {number}, seed {seed}: {problem}")
+        self.report.lost += [f"{label}: {problem}" for problem in self._problems([image[name] for name in sorted(image) if "/" in name])]
 
     def _key(self, *parts: bytes) -> bytes:
         """Names content together with what was known at the moment."""
@@ -277,7 +261,7 @@ class Cutter:
             digest.update(len(part).to_bytes(8, "big") + part)
         return digest.digest()
 
-    def _judge(self) -> list[str]:
+    def _problems(self, others: list[bytes]) -> list[str]:
         try:
             store = SqliteStore(self._folder / "camp.db", VirtualClock(START))
         except StoreError as error:
@@ -287,7 +271,7 @@ class Cutter:
                 return said
             rows = [repr(store._db.rows(f"SELECT * FROM {table}")).encode()
                     for (table,) in store._db.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_stat%' ORDER BY name")]
-            if (key := self._key(*rows)) in self._went_on:
+            if (key := self._key(*rows, *others)) in self._went_on:
                 return []
             said = self._at_once(store)
         finally:
@@ -308,15 +292,40 @@ class Cutter:
         return said
 
     def _go_on(self) -> list[str]:
-        handed = list(self._handed)
-        steps = self._run.steps
-        store = play(self._folder, steps, self._step, lambda what, whom: handed.append(whom) if what == "handed" else None)
+        handed, steps = list(self._handed), self._steps
+        store = play(self._folder, steps, self._step, lambda what, whom: handed.append(whom) if what == "handed" else None, self._remote)
         keyed = {key for key, action in handed if action == "email.send"}
-        truth = Truth([fact for step in steps for fact in step.facts], [Handed(key) for key, _ in handed], lambda key: key not in keyed,
-                      self._run.oracle, live=True, now=steps[-1].now, deaths=1)
+        took = [Handed(key) for key, _ in handed]
+        if not self._remote:
+            took += world.in_folder(self._folder, store._db.rows("SELECT id, contact FROM effect"))
+        truth = Truth([fact for step in steps for fact in step.facts], took, lambda key: key not in keyed, self._oracle, live=True,
+                      now=steps[-1].now, deaths=1)
         said = broken(store, truth)
         store.close()
         return said
+
+
+# ---------------------------------------------------------------- cuts
+
+
+def cut(recording: Recording, folder: Path, seeds: int, every: int = 1, limit: int | None = None) -> Report:
+    """`seeds` cuts after each `every`-th operation."""
+    judge, surface = Judge(recording.steps, recording.oracle, folder), _Surface()
+    report = judge.report
+    for number, op in enumerate(recording.log):
+        if op.kind == "mark":
+            judge.remember(*op.data)
+        else:
+            surface.apply(op)
+        if number % every:
+            continue
+        report.points += 1
+        for seed in range(1 if surface.settled else seeds):
+            if limit is not None and report.cuts >= limit:
+                return report
+            seed += 1_000 * number if seed > 1 else 0
+            judge.judge(f"cut {number}, seed {seed}", surface.image(seed))
+    return report
 
 
 def memory() -> Path:
@@ -325,26 +334,26 @@ def memory() -> Path:
     return Path(tempfile.mkdtemp(prefix="camp-cuts-", dir=shm if shm.is_dir() else None))
 
 
-def campaign(seeds: int, every: int = 1, first: int = 0, limit: int | None = None, instead: dict[str, str] | None = None, seed: int = 1) -> Report:
+def campaign(seeds: int, every: int = 1, limit: int | None = None, instead: dict[str, str] | None = None, seed: int = 1) -> Report:
     """Records a run, cuts it."""
     logging.getLogger("camp").setLevel(logging.CRITICAL)
     root = memory()
     try:
-        return Cutter(record(root / "run", instead, seed), root / "image").run(seeds, every, first, limit)
+        return cut(record(root / "run", instead, seed), root / "image", seeds, every, limit)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
 def until(count: int, say: Callable[[str], None], instead: dict[str, str] | None = None) -> Report:
     """Recordings of other histories until there were so many cuts."""
-    total, seed = Report(), 0
+    total, history = Report(), 0
     begun = time.monotonic()
     while total.cuts < count:
-        seed += 1
-        part = campaign(40, limit=count - total.cuts, instead=instead, seed=seed)
+        history += 1
+        part = campaign(15, limit=count - total.cuts, instead=instead, seed=history)
         total.cuts, total.images, total.continued = total.cuts + part.cuts, total.images + part.images, total.continued + part.continued
         total.points += part.points
-        total.lost += [f"history {seed}, {text}" for text in part.lost]
+        total.lost += [f"history {history}, {text}" for text in part.lost]
         say(f"{total.cuts} cuts, {total.images} different images, {total.continued} ways to go on, {len(total.lost)} broken, "
             f"{total.cuts / (time.monotonic() - begun):.0f} a second")
     return total
