@@ -42,9 +42,20 @@ def statements(options: argparse.Namespace) -> list[str]:
     return report.lost
 
 
+def errors(options: argparse.Namespace) -> list[str]:
+    from tests.crash import errors
+
+    report = errors.campaign(options.every, seed=options.seed, say=say)
+    print(f"{report.runs} runs with a full disk or an I/O error; outcomes only known again after a restart: {len(report.claimed)}")
+    for where, count in sorted(report.met.items()):
+        print(f"  {count:6} {where}")
+    return report.lost
+
+
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], list[str]], int, str]] = {
     "kills": (kills, 10_000, "SIGKILL at random moments and named points"),
     "statements": (statements, 0, "a kill before and after each statement and file operation (all of them)"),
+    "errors": (errors, 0, "a full disk and I/O errors at each operation, once and lasting"),
     "cuts": (cuts, 100_000, "power cuts"),
 }
 
@@ -57,6 +68,8 @@ def main() -> int:
         if count:
             command.add_argument("--count", type=int, default=count, help=f"how many (default {count:,})")
         command.add_argument("--seed", type=int, default=1)
+        if name == "errors":
+            command.add_argument("--every", type=int, default=1, help="only each n-th operation")
         if name == "cuts":
             command.add_argument("--normal", action="store_true", help="with synchronous=NORMAL: it must find losses")
     options = parser.parse_args()
