@@ -207,14 +207,14 @@ class Merging(Messages):
             state["d"][name] = max(at, state["d"].get(name, at))
 
 
-def bring_up(program: Program, event: Event, refill: Callable[[str, dict[str, Any], str], None]) -> Event:
-    """A `contact.merged` that another program made, with the answers to this program's questions. refill(contact, state, into): brings the
-    history of a state up to date from the contact's log; what has been sent on to `into` is no part of it."""
+def bring_up(program: Program, event: Event, refill: Callable[..., None]) -> Event:
+    """A `contact.merged` that another program made, with the answers to this program's questions. refill(contact, state, beyond): brings
+    the history of a state up to date from the contact's log; what has been sent on to contacts `beyond` is no part of it."""
     data = event.data
     who, known, past = data.get("contact"), data.get("merged"), data.get("history")
     if data.get("program") in (None, program.digest) or not (isinstance(who, str) and isinstance(known, dict) and isinstance(past, dict)):
         return event
     state: dict[str, Any] = {part: {} for part in _PARTS}
     state |= {"id": who, "p": data["program"], "k": event.at, "n": 0, "h": past, "from": known}
-    refill(who, state, event.contact)
+    refill(who, state, [event.contact, *data.get("via", ())])
     return event._replace(data={**data, "program": program.digest, "history": state["h"]})

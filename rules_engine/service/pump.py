@@ -410,7 +410,7 @@ class _Cache:
             self._used -= _weight(row)
 
 
-def _no_refill(contact: str, state: dict, into: str = "") -> None:
+def _no_refill(contact: str, state: dict, beyond: Iterable[str] = ()) -> None:
     """For engines of tests, which have no questions about the past."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rules_engine.facts import Event
@@ -17,9 +18,9 @@ class Refill:
         self._store, self._program = store, program
         self._known: dict[str, frozenset[str] | None] = {}
 
-    def __call__(self, contact: str, state: dict[str, Any], into: str = "") -> None:
-        """Brings a state's history up to what this program asks, in place. into: the contact that this one is being merged into: what was
-        sent on to it is left out."""
+    def __call__(self, contact: str, state: dict[str, Any], beyond: Sequence[str] = ()) -> None:
+        """Brings a state's history up to what this program asks, in place. beyond: the contacts that this one is being merged into: what
+        was sent on to them is left out."""
         older = state.get("p")
         if not older or older == self._program.digest:  # new, or merged away
             return
@@ -31,15 +32,15 @@ class Refill:
         questions = new_questions(self._program, state["h"] if known is None else known)
         past: list[Event] = []
         if questions:
-            past = self._past([contact, *state.get("from", ())], into)
+            past = self._past([contact, *state.get("from", ())], beyond)
         refill(self._program, state, questions, past)
 
-    def _past(self, contacts: list[str], into: str) -> list[Event]:
+    def _past(self, contacts: Sequence[str], beyond: Sequence[str]) -> list[Event]:
         """What happened to a contact and to all that were merged into it. What came for one of these later was sent on, and is in the log
         of the other."""
         from rules_engine.engine.merge import forwarded_id
 
-        everyone = [*contacts, into] if into else contacts
+        everyone = [*contacts, *beyond]
         logs = {contact: self._store.events_of(contact, _PAST) for contact in everyone}
         past = [row.cause for contact in contacts for row in logs[contact] if row.status == "done" and isinstance(row.cause, Event)]
         if len(everyone) > 1:
