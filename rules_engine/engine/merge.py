@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rules_engine.actions import Change
+from rules_engine.decisions import MERGE
 from rules_engine.engine.messages import Messages
 from rules_engine.engine.tick import SetAside
 from rules_engine.facts import IDENTIFIED, MERGED, ContactChange, Event, Wake
@@ -24,7 +25,7 @@ from rules_engine.runtime import history
 
 ANONYMOUS = "visitor:"  # how the id of a contact begins of whom nothing is known but that somebody was there
 _PARTS = ("a", "t", "s", "h", "i", "m", "c", "d", "g")
-_NAMED = Ruleset("contact.merge", False, 0, ("", 0))  # in whose name the decisions are; no rule can be called so
+_NAMED = Ruleset(MERGE, False, 0, ("", 0))
 
 
 def is_anonymous(state: Mapping[str, Any]) -> bool:
