@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rules_engine.actions import Action, Call, Change, Outcome
+from rules_engine.actions import Action, Call, Change, Outcome, covers
 from rules_engine.host import check_action
 
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -131,26 +131,6 @@ def check_outcome(outcome: Any) -> None:
     assert len(outcome.detail) <= 1_000, "detail is longer than 1,000 characters"
     assert isinstance(outcome.provider_id, str), "provider_id must be a text"
     assert outcome.retry_after is None or outcome.retry_after >= 0, "retry_after must be seconds from 0"
-
-
-def covers(writes: tuple[str, ...], change: Change, primary: Any, params: Mapping[str, Any]) -> bool:
-    """Whether `writes` of an action names the fact that a change touches; a name covers what lies below it."""
-    facts = {
-        "set": f"contact.{change.name}",
-        "add": f"contact.{change.name}",
-        "segment_add": f"segment.{change.name}",
-        "segment_remove": f"segment.{change.name}",
-        "tag_add": "tag",
-        "tag_remove": "tag",
-        "emit": f"event.{change.name}",
-        "campaign_enter": "campaign",
-        "campaign_leave": "campaign",
-    }
-    fact = facts.get(change.op)
-    if fact is None:
-        return change.op == "log"
-    named = {name.replace("{primary}", str(primary)).replace("{key}", key) for name in writes for key in (params or {"": None})}
-    return any(fact == name or fact.startswith(name + ".") for name in named)
 
 
 class ActionContract:
