@@ -49,7 +49,7 @@ def dump(value: Any) -> bytes:
     except TypeError:  # a huge number, a lone surrogate, a key that is no text
         pass
     try:
-        return _TAGGED + json.dumps(_spell(value)).encode()
+        return _TAGGED + json.dumps(_spell(value), ensure_ascii=False).encode("utf-8", "surrogatepass")
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -60,7 +60,7 @@ def load(data: bytes) -> Any:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        value = json.loads(text)
+        value = json.loads(text.decode("utf-8", "surrogatepass"))
     if form == _PLAIN:
         return value
     if form != _TAGGED:
