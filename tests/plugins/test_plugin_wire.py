@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 from rules_engine import host, wire
 from rules_engine.testing.plugins import HOSTILE_VALUES, make_call
 
+
+def _unfold(moment):
+    return moment.replace(fold=0)  # the engine has moments in UTC
+
+
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(), st.just("$camp"),
-    st.text(st.sampled_from("\ud800\udfff\0a")), st.dates(), st.times().map(lambda moment: moment.replace(fold=0)), st.timedeltas(), st.datetimes(),
-    st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-3, minutes=-30))])),
+    st.text(st.sampled_from("\ud800\udfff\0a")), st.dates(), st.times().map(_unfold), st.timedeltas(), st.datetimes().map(_unfold),
+    st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-3, minutes=-30))])).map(_unfold),
 )
 VALUES = st.recursive(
     SCALARS,
