@@ -396,7 +396,8 @@ def _kill_all(children: Iterable[Child]) -> None:
 
 
 class HandOver:
-    """`perform` or `lookup` of an action. Never raises, and never takes longer than `limit` seconds."""
+    """`perform` or `lookup` of an action. Never raises, and never takes longer than `limit` seconds. A look-up that was not made
+    proves nothing: where a hand-over would be `retry`, it is `unknown`."""
 
     def __init__(self, pool: Pool, verb: str, action: str, seconds: float) -> None:
         self._pool, self._verb, self._action, self._seconds = pool, verb, action, seconds
@@ -407,7 +408,7 @@ class HandOver:
         try:
             answer = self._pool.call(self._verb, self._action, wire.call_data(call), seconds=self._seconds)
         except Failed as failure:
-            return Outcome("unknown" if failure.began else "retry", str(failure))
+            return Outcome("unknown" if failure.began or self._verb == "lookup" else "retry", str(failure))
         if isinstance(answer, list) and len(answer) == 4:
             return Outcome(*answer)
         return Outcome("unknown", f"the plugin {self._pool.name} answered {answer}, not Outcome")

@@ -1,6 +1,6 @@
 """What passes between Camp and a plugin's child process: frames of JSON, the language's values, and records as data. Pure.
 
-A frame is four bytes of length (big-endian), one byte that says whether values are tagged, and JSON. What JSON can't say (moments,
+A frame is four bytes of length (big-endian), one byte that says how to read the rest, and JSON. What JSON can't say (moments,
 dates, times, durations) travels as {"$camp": [kind, …]}; maps that have such a key themselves are told apart from it.
 """
 
@@ -22,7 +22,7 @@ HEAD = 4  # bytes of length before each frame
 FUNCTIONS = ("changes", "perform", "lookup")  # what stays in the child of an Action
 
 _MARK = orjson.dumps(TAG)
-_PLAIN, _TAGGED = b"P", b"T"
+_PLAIN, _TAGGED, _SLOW = b"P", b"T", b"S"
 
 
 def frame(value: Any) -> bytes:
@@ -49,7 +49,7 @@ def dump(value: Any) -> bytes:
     except TypeError:  # a huge number, a lone surrogate, a key that is no text
         pass
     try:
-        return _TAGGED + json.dumps(_spell(value), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return _SLOW + json.dumps(_spell(value), ensure_ascii=False).encode("utf-8", "surrogatepass")
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -57,14 +57,12 @@ def dump(value: Any) -> bytes:
 def load(data: bytes) -> Any:
     """The value of `dump`'s bytes. Raises ValueError for bytes that are none."""
     form, text = data[:1], data[1:]
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        value = json.loads(text.decode("utf-8", "surrogatepass"))
     if form == _PLAIN:
-        return value
-    if form != _TAGGED:
+        return orjson.loads(text)
+    if form not in (_TAGGED, _SLOW):
         raise ValueError("it is no frame of Camp")
+    # orjson reads a huge number as a float, and no lone surrogates.
+    value = orjson.loads(text) if form == _TAGGED else json.loads(text.decode("utf-8", "surrogatepass"))
     try:
         return _read(value)
     except (TypeError, KeyError, IndexError, RecursionError) as error:

@@ -73,7 +73,8 @@ class ThreadRunner:
         if worker is None:
             if action is None or action.perform is None:
                 return perform(action, call)
-            return Outcome("retry", f"not called: {len(self._hung)} earlier calls of plugins have not come back")
+            state = "unknown" if action.perform is action.lookup else "retry"  # a look-up that was not made proves nothing
+            return Outcome(state, f"not called: {len(self._hung)} earlier calls of plugins have not come back")
         assert action is not None
         outcome = worker.end(getattr(action.perform, "limit", action.timeout))
         if outcome is None:

@@ -157,6 +157,18 @@ def test_a_look_up_is_called_with_the_same_care(pair):
     assert answer(make_call("bad.do", Path("/x"), "fine")).state == "accepted"
 
 
+def test_a_look_up_that_was_not_made_is_no_proof_that_the_message_never_arrived(tmp_path):
+    marker = tmp_path / "second"
+    source = f"import pathlib\nassert not pathlib.Path({str(marker)!r}).exists()\n" + torture.ONE.format("once")
+    torture.install(tmp_path, "once", source.replace("'Do.', ", "'Do.', lookup=lambda call: Outcome('retry'), "))
+    with installed(tmp_path) as loaded:
+        action, call = loaded.actions["once.do"], make_call("once.do", tmp_path)
+        assert action.lookup(call).state == "retry", "the plugin's own word is one"
+        marker.touch()
+        loaded.pools["once"].close()
+        assert action.lookup(call).state == "unknown" and action.perform(call).state == "retry"
+
+
 def test_what_it_leaves_behind_dies_with_it(pair):
     run(pair, "bad.do", "fine")
     (leader,) = pair.pools["bad"].pids()
@@ -224,7 +236,7 @@ def register_actions():
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("hang", "no answer within 0.4 s"),
+        ("hang", "no answer within 0.8 s"),
         ("gone", "the plugin ch ended its process with the exit status 3"),
         ("none", "gave a NoneType that is no tuple of Change"),
         ("lie", "would set email, which its `writes` does not name"),
@@ -238,7 +250,7 @@ def test_an_event_whose_changes_fail_is_set_aside_and_the_next_is_not(tmp_path, 
     from rules_engine.store.memory import MemoryStore
     from rules_engine.store.port import Arrival
 
-    monkeypatch.setattr(isolation, "CHANGES_SECONDS", 0.4)
+    monkeypatch.setattr(isolation, "CHANGES_SECONDS", 0.8)
     torture.install(tmp_path, "ch", CHANGES)
     (tmp_path / "a.camp").write_text(
         "ATTRIBUTE plan: text\nEVENT go WITH how: text\nRULE r\n  WHEN go\n    THEN ch.do event.how\nEND\n"
@@ -364,7 +376,7 @@ def test_a_module_says_itself_what_its_settings_allow_and_is_asked_once(tmp_path
 
 
 def test_a_plugin_ends_with_camp_even_while_it_hangs(tmp_path):
-    torture.install(tmp_path, "bad", torture.callers().replace("timeout=0.4", "timeout=60"))
+    torture.install(tmp_path, "bad", torture.callers().replace("timeout=0.8", "timeout=60"))
     script = (
         "import os, sys, threading\nsys.path.insert(0, sys.argv[1])\nfrom pathlib import Path\nfrom rules_engine import host\n"
         "from rules_engine.testing.plugins import make_call\nloaded = host.load(None, host.installed([sys.argv[1]]))\n"

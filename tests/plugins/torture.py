@@ -58,8 +58,8 @@ AT_LOAD = {
 
 # What it does when it is called, the state that is known then, and words of the detail.
 AT_CALL = {
-    "hang": ("time.sleep(60)", "unknown", "gave no answer within 0.4 s"),
-    "spin": ("while True: pass", "unknown", "gave no answer within 0.4 s"),
+    "hang": ("time.sleep(60)", "unknown", "gave no answer within 0.8 s"),
+    "spin": ("while True: pass", "unknown", "gave no answer within 0.8 s"),
     "raise": ("raise ValueError('no luck')", "unknown", "raised ValueError: no luck"),
     "exit": ("sys.exit(3)", "unknown", "raised SystemExit: 3"),
     "gone": ("os._exit(3)", "unknown", "ended its process with the exit status 3"),
@@ -109,6 +109,6 @@ def callers() -> str:
         "CASES = {" + ", ".join(names) + ", 'fine': lambda call: Outcome('accepted', 'fine'), 'cwd?': lambda call: Outcome('accepted', os.getcwd())}",
         "@hookimpl",
         "def register_actions():",
-        "    yield Action('bad.do', 'Do.', Parameter('how'), perform=do, lookup=do, timeout=0.4)",
+        "    yield Action('bad.do', 'Do.', Parameter('how'), perform=do, lookup=do, timeout=0.8)",
     ]
     return "\n".join(lines) + "\n"
