@@ -63,7 +63,7 @@ def _run(store: Any, loaded: Any, settings: Settings, until: int | None, ends: b
     from rules_engine.service import loop
 
     # A plugin sees its own table and nothing else, but for the folder of the texts, which is the project's.
-    tables = settings.tables(sorted(set(loaded.host.providers.values())))
+    tables = settings.tables(sorted({*loaded.host.plugins, *loaded.host.providers.values()}))
     options: dict[str, Any] = {
         "sources": loaded.sources,
         "settings": {name: {"templates": str(loaded.project.templates), **table} for name, table in tables.items()},

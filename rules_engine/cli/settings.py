@@ -103,12 +103,14 @@ class Settings:
     def tables(self, names: list[str]) -> dict[str, dict[str, Any]]:
         """The table of each plugin: the user's own, over it camp.toml's, over it CAMP_NAME_KEY from the environment (for
         secrets)."""
+        from rules_engine.isolation import owner
+
         found: dict[str, dict[str, Any]] = {}
         for name in names:
             table = {**_table(self.user, name), **_table(self.project, name)}
             prefix = f"CAMP_{name.upper()}_"
             for variable, text in sorted(os.environ.items()):
-                if variable.startswith(prefix) and text:
+                if text and variable.startswith(prefix) and owner(variable, names) == name:
                     key = variable[len(prefix) :].lower()
                     table[key] = _like(text, table.get(key))
             found[name] = table

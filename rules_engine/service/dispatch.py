@@ -501,7 +501,7 @@ def idempotency(action: Action, settings: Mapping[str, Any]) -> str:
     transport to files recognises every key and one by SMTP none; the record's own word counts otherwise (`key` without a window:
     none)."""
     module = sys.modules.get(getattr(action.perform, "__module__", "") or "")
-    ask = getattr(module, "idempotency", None)
+    ask = getattr(action.perform, "idempotency", None) or getattr(module, "idempotency", None)  # a child's module is not here
     if callable(ask):
         try:
             answer = ask(settings)
