@@ -25,4 +25,9 @@ def register_events() -> Iterator[EventType]:
     )
     # What a form asks is the form's business, so the answers are one map: event.fields.company.
     yield EventType("form.submitted", "The contact sent a form.", {"fields": "map", "page": "text"}, "the form's name")
-    yield EventType("asset.downloaded", "The contact downloaded a file.", {"url": "text", "title": "text", "machine": "boolean", "campaign": "text"}, "the file's name")
+    yield EventType(
+        "asset.downloaded",
+        "The contact downloaded a file.",
+        {"url": "text", "title": "text", "machine": "boolean", "campaign": "text"},
+        "the file's name",
+    )

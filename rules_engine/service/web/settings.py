@@ -194,7 +194,7 @@ def _only(where: str, table: Mapping[str, Any], known: frozenset[str]) -> None:
             from difflib import get_close_matches
 
             near = get_close_matches(key, sorted(known), 1)
-            raise ValueError(f"{where} has no setting `{key}`" + (f"; did you mean `{near[0]}`?" if near else f": it takes {', '.join(sorted(known))}"))
+            raise ValueError(f"{where} has no setting `{key}`; " + (f"did you mean `{near[0]}`?" if near else f"it takes {', '.join(sorted(known))}"))
 
 
 def _text(where: str, value: Any) -> str:
