@@ -81,6 +81,5 @@ def _wrong(request: Request, detail: str) -> Problem:
 
 
 def _wants_json(request: Request) -> bool:
-    """A script's request, not a browser's navigation."""
-    accept = request.headers.get("accept", "*/*")
-    return bodies.media(request) == bodies.JSON or ("json" in accept and "text/html" not in accept)
+    """A script's or program's request: a browser that navigates says that it takes HTML."""
+    return "text/html" not in request.headers.get("accept", "")

@@ -38,7 +38,7 @@ class Report(NamedTuple):
     reason: str = ""
 
 
-def _report(channel: str, kind: str, names: list[Any], stamp: Any, at: int | None, address: Any, **data: Any) -> Report:
+def _report(channel: str, kind: str, names: list[Any], stamp: Any, at: int | None, address: Any, /, **data: Any) -> Report:
     """A bounce is hard or soft: only the hard one ends the message; a soft one may still be followed by a delivery."""
     texts = tuple(dict.fromkeys(name for item in names for name in _names(item)))
     state = "" if kind == "bounced" and data.get("kind") != "hard" else STATES.get(kind, "")

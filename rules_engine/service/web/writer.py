@@ -102,6 +102,8 @@ class Writer:
                 jobs = self._gather()
                 if jobs:
                     self._write(jobs)
+                elif self._kept:
+                    self._retry()
                 if self._clock.now() >= self._next_look:
                     self._look()
             if self._kept:
