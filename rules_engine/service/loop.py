@@ -249,14 +249,22 @@ def run_once(
 
 
 def run_forever(
-    store: Store, program: Any, host: Host, clock: Clock, progress: Callable[[Progress], None] | None = None, **options: Any
+    store: Store,
+    program: Any,
+    host: Host,
+    clock: Clock,
+    progress: Callable[[Progress], None] | None = None,
+    beside: Callable[[Stop], contextlib.AbstractContextManager[Any]] | None = None,
+    **options: Any,
 ) -> RunSummary:
     """Runs until SIGTERM or SIGINT, then finishes the current block and hand-over and returns. Trouble that passes (a locked
-    database, a full disk) is waited out. options: see Service. Raises StoreError for what does not pass."""
+    database, a full disk) is waited out. beside: what runs in threads of its own meanwhile (the web), begun once the lock is held and
+    drained at the end. options: see Service. Raises StoreError for what does not pass."""
     with store.run_lock(), draining(options.pop("stop", None)) as stop:
         service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
-        _Loop(service, store, clock).run()
-        service.finish(DRAIN)
+        with beside(stop) if beside is not None else contextlib.nullcontext():
+            _Loop(service, store, clock).run()
+            service.finish(DRAIN)
         service.summary.stopped = True
         return service.summary
 

@@ -66,11 +66,12 @@ class BadData(ValueError):
 
 class Arrival(NamedTuple):
     """One thing for the log. `acted`: an event that the engine emitted for the contact itself, which has acted already: kept as
-    done."""
+    done. `undated`: its sender gave no time, so `at` is when it came: a repeat under the same id is a repeat whenever it comes."""
 
     cause: Event | ContactChange
     source: str = SOURCE_EVENTS
     acted: bool = False
+    undated: bool = False
 
 
 class Recorded(NamedTuple):
@@ -282,6 +283,9 @@ class Store(Protocol):
         """The wall's time if no new row lies behind `after`, else None. Nobody is appending at that moment, so no event of an
         earlier time can turn up later: wake-ups due up to it may fire (law 4)."""
 
+    def backlog(self, limit: int) -> int:
+        """How many rows of the log are new, counted up to `limit`."""
+
     def events_of(self, contact: str, limit: int = 1_000) -> list[LogRow]:
         """A contact's rows of the log, the latest `limit`, in order of arrival."""
 
@@ -297,6 +301,10 @@ class Store(Protocol):
     # contacts
     def contacts(self, ids: Iterable[str]) -> dict[str, ContactRow]:
         """States of those contacts that exist; one select."""
+
+    def contact_at(self, kind: str, address: str) -> str | None:
+        """The contact that was last told to have this `email` or `phone` (`codec.address` says which spellings are one): by
+        contacts brought in from outside, not by actions of campaigns."""
 
     def contact_ids(self, after: str = "", limit: int = 1_000) -> list[str]:
         """Ids behind `after`, sorted."""
