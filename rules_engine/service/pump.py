@@ -20,7 +20,7 @@ from rules_engine.limits import MAX_CONTACT_BYTES
 from rules_engine.service import faults as points
 from rules_engine.service.refill import Refill
 from rules_engine.store import codec
-from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, LogRow, Store
+from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, Erased, LogRow, Store
 
 log = logging.getLogger("camp.pump")
 
@@ -88,6 +88,7 @@ class Pump:
         self._store, self._program, self._engine = store, program, engine or real_engine()
         self._live_block, self._replay_block, self._faults = live_block, replay_block, faults
         self._cache = _Cache(cache_bytes)
+        self._cache_bytes, self._erasures = cache_bytes, store.erasures()
         self._cursor, self.at = store.position()
         self._ahead: list[LogRow] = []  # read, and left over by a block that ended early
         self._log_turn = False  # the last block was of the log: what is due by its time comes next
@@ -102,6 +103,7 @@ class Pump:
         While the log has a backlog, its time stands at the last event read, and what is due by then fires in between. The wall's
         time counts once the log is read to its end.
         """
+        self._forget()
         due = self._store.due(self.at, self._limit(self._live_block)) if self._log_turn else []
         self._log_turn = False
         if due:
@@ -147,6 +149,7 @@ class Pump:
 
     def replay(self, until: int) -> Turn | None:
         """One block of history up to and including `until`; None if there is none left. Raises StoreError."""
+        self._forget()
         limit = self._limit(self._replay_block)
         rows = self._store.read_history(until, limit)
         due = self._store.due(until, limit)
@@ -178,6 +181,13 @@ class Pump:
 
     # ------------------------------------------------------------ blocks
 
+    def _forget(self) -> None:
+        """After an erasure (`camp contact forget`, another process) nothing that was read before may be used: it would bring the
+        contact back. What is erased from here on makes the block's commit fail."""
+        erasures = self._store.erasures()
+        if erasures != self._erasures:
+            self._erasures, self._cache, self._ahead = erasures, _Cache(self._cache_bytes), []
+
     @property
     def _digest(self) -> str:
         return self._program.digest
@@ -200,7 +210,10 @@ class Pump:
         try:
             block.close()
             self._faults(points.BLOCK_ADVANCED)
+            saved.erasures = self._erasures
             self._store.commit(saved)
+        except Erased:
+            return Turn(at=self.at)  # all of it again, without that contact
         except _BAD as error:
             return self._take_apart(block, error)
         self._single = max(0, self._single - 1)
@@ -219,13 +232,18 @@ class Pump:
             return Turn(at=self.at)
         reason = f"what it leads to can't be stored: {type(error).__name__}: {error}"
         log.error("set aside %s: %s", block.first, reason)
-        only = Block(self._digest, cursor=block.saved.cursor, cursor_was=self._cursor, clock=block.saved.clock)
+        only = Block(
+            self._digest, cursor=block.saved.cursor, cursor_was=self._cursor, clock=block.saved.clock, erasures=self._erasures
+        )
         if isinstance(block.first, LogRow):
             only.set_aside.append((block.first.seq, reason))
         else:
             only.stuck.append((block.first, reason))
             self._cache.drop(block.first.contact)
-        self._store.commit(only)
+        try:
+            self._store.commit(only)
+        except Erased:
+            return Turn(at=self.at)
         self._single = max(0, self._single - 1)
         if only.cursor is not None:
             self._cursor = only.cursor

@@ -68,7 +68,17 @@ CREATE TABLE audit (
     seq INTEGER NOT NULL PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, detail TEXT NOT NULL);
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _ATTEMPTS, _SERVICE)
+# instance: tells a database from any other, so that a send journal is never read beside the wrong one. secret: the key of the hashes
+# that an erasure leaves. Drawn by SQLite, from the system's source.
+_OPERATING = """
+CREATE TABLE forgotten (mark TEXT NOT NULL PRIMARY KEY, channel TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE sent (mark TEXT NOT NULL PRIMARY KEY, attempt INTEGER NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+
+INSERT INTO meta (key, value) VALUES ('instance', lower(hex(randomblob(16)))), ('secret', lower(hex(randomblob(32))));
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _ATTEMPTS, _SERVICE, _OPERATING)
 """Number n of the schema is reached by running MIGRATIONS[n - 1]."""
 
 
