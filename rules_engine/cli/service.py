@@ -61,6 +61,7 @@ def run_command(once: bool, until: str | None, no_dispatch: bool, dry_run: bool,
 def _run(store: Any, loaded: Any, settings: Settings, until: int | None, ends: bool, dispatch: bool) -> Any:
     from rules_engine.clock import SystemClock
     from rules_engine.service import loop
+    from rules_engine.service.sent import SentJournal, beside
 
     # A plugin sees its own table and nothing else, but for the folder of the texts, which is the project's.
     tables = settings.tables(sorted(set(loaded.host.providers.values())))
@@ -69,6 +70,7 @@ def _run(store: Any, loaded: Any, settings: Settings, until: int | None, ends: b
         "settings": {name: {"templates": str(loaded.project.templates), **table} for name, table in tables.items()},
         "project": loaded.project.root,
         "dispatch": dispatch,
+        "sent": SentJournal(beside(settings.database)),
     }
     if ends:
         with output.Ticker() as ticker:

@@ -24,8 +24,9 @@ from rules_engine.host import Host
 from rules_engine.limits import MAX_ATTEMPTS
 from rules_engine.service import faults as points
 from rules_engine.service.runner import Runner, ThreadRunner
+from rules_engine.service.sent import SentJournal
 from rules_engine.store import codec
-from rules_engine.store.port import CLAIM, ENOUGH, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, Verdict
+from rules_engine.store.port import CLAIM, ENOUGH, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, StoreError, Verdict
 
 log = logging.getLogger("camp.dispatch")
 
@@ -57,7 +58,9 @@ class Dispatcher:
         attributes: Attributes | None = None,
         runner: Runner | None = None,
         faults: points.Faults = points.none,
+        sent: SentJournal | None = None,
     ) -> None:
+        self._sent, self._unsent = sent, list[Settlement]()
         self._store, self._host, self._clock, self._faults = store, host, clock, faults
         self._settings, self._project = settings or {}, project or Path()
         self._attributes = attributes or real_attributes()
@@ -80,10 +83,12 @@ class Dispatcher:
         late nor judged again by what the contact became afterwards.
         """
         now = self._clock.now()
+        self._give_back()
         bench = _Bench(self, now, replay=until is not None)
         claimed = self._claim(now if until is None else until, now, bench)
         if not claimed:
             return bench.ended or None
+        self._note(claimed, now)
         settlements, news = [], []
         for candidate, outcome in self._hand_over(claimed):
             at = self._clock.now() if until is None else candidate.effect.next_at or candidate.effect.at
@@ -101,6 +106,28 @@ class Dispatcher:
             claimed = self._store.claim_effects(due, now, LOOK, bench.judge)
         self._look = LOOK if not claimed or bench.repeatable else 2 * self._runner.workers
         return claimed
+
+    # ------------------------------------------------------------ send journal
+
+    def _note(self, claimed: list[Candidate], now: int) -> None:
+        """Into the send journal, before anything leaves. What can't be noted is not handed over, and goes back."""
+        if self._sent is None:
+            return
+        try:
+            self._sent.note([candidate.effect for candidate in claimed], self._store, now)
+        except StoreError as error:
+            self._unsent = [
+                Settlement(item.effect.id, item.effect.attempts, "retry_wait", now, error.message, next_at=item.effect.next_at or now)
+                for item in claimed
+            ]
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        """Ends claims that were never followed by a hand-over. On a full disk that may fail too: then before the next claim."""
+        if self._unsent:
+            self._store.settle(self._unsent)
+            self._unsent = []
 
     # ------------------------------------------------------------ hand-over
 

@@ -25,6 +25,7 @@ from rules_engine.service import faults as points
 from rules_engine.service.dispatch import Attributes, Dispatcher
 from rules_engine.service.pump import Engine, Pump, Turn
 from rules_engine.service.runner import Runner
+from rules_engine.service.sent import SentJournal
 from rules_engine.store.port import Store, StoreError
 
 log = logging.getLogger("camp.service")
@@ -100,26 +101,37 @@ class Service:
         progress: Callable[[Progress], None] | None = None,
         stop: Stop | None = None,
         faults: points.Faults = points.none,
+        sent: SentJournal | None = None,
         **pump: Any,
     ) -> None:
-        """Call it under the store's run lock: it recovers what a dead process left. pump: sizes for `Pump`."""
+        """Call it under the store's run lock: it recovers what a dead process left. sent: the send journal, where effects leave.
+        pump: sizes for `Pump`."""
         self.summary, self.stop = RunSummary(), stop or Stop()
         self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
         if hasattr(program, "warm"):  # a test's program may be anything with a digest
             program.warm()
+        lost = sent.reconcile(store, clock.now()) if sent is not None and dispatch else []
         store.record_program(program.digest, sources or {})
         store.rouse(program.digest, store.position().clock)
         self.pump = Pump(store, program, engine, faults=faults, **pump)
         self.dispatcher = (
             Dispatcher(
-                store, host, clock, settings=settings, project=project, attributes=attributes, runner=runner, faults=faults
+                store,
+                host,
+                clock,
+                settings=settings,
+                project=project,
+                attributes=attributes,
+                runner=runner,
+                faults=faults,
+                sent=sent,
             )
             if dispatch
             else None
         )
         self.summary.at = self.pump.at
         if self.dispatcher is not None:
-            self.summary.unknown = len(self.dispatcher.recover())
+            self.summary.unknown = len(lost) + len(self.dispatcher.recover())
 
     def work(self, until: int | None = None) -> bool:
         """All that can be done now (or up to `until`, in a replay): log, wake-ups, hand-overs, and what they lead to. False if

@@ -378,6 +378,19 @@ class MemoryStore:
         self._effects = {id: effect for id, effect in self._effects.items() if id not in ids}
         return before - len(self._attempts)
 
+    def trimmable(self, events: int | None, journal: int | None, outbox: int | None) -> Removed:
+        """See Store."""
+        ended = [item for item in self._effects.values() if item.state in ENDED]
+        gone = {item.id for item in ended if outbox is not None and (item.at if item.settled_at is None else item.settled_at) < outbox}
+        full = [row for row in self._log if getattr(row.cause, "data", None) or getattr(row.cause, "attributes", None)]
+        return Removed(
+            0,
+            sum(row.status == "done" and row.received < (events or 0) for row in full),
+            sum(row.decision.at < (journal or 0) for row in self._rows(0)),
+            len(gone),
+            sum(item.effect in gone for item in self._attempts),
+        )
+
     def erase(self, contact: str, addresses: Mapping[str, str], now: int, dry_run: bool = False) -> Removed:
         """See Store."""
         rows = [row for row in self._log if row.cause.contact == contact]

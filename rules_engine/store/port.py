@@ -367,6 +367,9 @@ class Store(Protocol):
         """Drops up to `limit` of the decisions of before `journal`, and as many effects that ended before `outbox` with their
         attempts. What is open or unknown stays, whatever its age. Call it until it removes nothing."""
 
+    def trimmable(self, events: int | None, journal: int | None, outbox: int | None) -> Removed:
+        """What `purge` and `trim` would remove, all in all."""
+
     def erase(self, contact: str, addresses: Mapping[str, str], now: int, dry_run: bool = False) -> Removed:
         """Removes all of one contact but keyed hashes: its ids are not taken again, and its addresses (channel -> address) stay
         suppressed. Raises StoreError (kind "busy") while one of its effects is being handed over. `scrub` has to follow."""

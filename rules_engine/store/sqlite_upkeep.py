@@ -15,7 +15,7 @@ from rules_engine.facts import ContactChange
 from rules_engine.store.codec import address, dump, mark, plain
 from rules_engine.store.database import Database, say, sqlite3
 from rules_engine.store.lock import is_running
-from rules_engine.store.migrations import APPLICATION_ID
+from rules_engine.store.migrations import APPLICATION_ID, MIGRATIONS
 from rules_engine.store.port import (
     ENDED,
     RESTORED,
@@ -112,6 +112,17 @@ class Upkeep:
         if old and kept:  # step over those that stay, or they would be met first for ever
             self._note(raw, "trimmed", str(rows[-1][0] if len(rows) == limit else kept[0] - 1))
         return len(old)
+
+    def trimmable(self, events: int | None, journal: int | None, outbox: int | None) -> Removed:
+        """See Store."""
+        one, ended = self._db.one, f"FROM effect WHERE state IN ({_ENDED}) AND coalesce(settled_at, at) < ?"
+        return Removed(
+            0,
+            one("SELECT count(*) FROM event WHERE status = 1 AND received < ? AND data IS NOT NULL", (events or 0,)),
+            one("SELECT count(*) FROM decision WHERE at < ?", (journal or 0,)),
+            one(f"SELECT count(*) {ended}", (outbox or 0,)),
+            one(f"SELECT count(*) FROM attempt WHERE effect IN (SELECT id {ended})", (outbox or 0,)),
+        )
 
     # ------------------------------------------------------------ erasure
 
@@ -291,6 +302,8 @@ def verify(file: Path) -> Counts:
         with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as raw:
             if raw.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 raise StoreError(f"{file} is not a Camp database", "name a file that `camp db backup` made", "foreign")
+            if raw.execute("PRAGMA user_version").fetchone()[0] > len(MIGRATIONS):
+                raise StoreError(f"{file} was made by a newer Camp", "upgrade this one first", "newer")
             said = [row[0] for row in raw.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
             if said:
                 raise StoreError(f"{file} is damaged: {said[0]}", "take another backup", "corrupt")
