@@ -217,7 +217,7 @@ def trim(settings: Settings, yes: bool, dry_run: bool, as_json: bool) -> None:
             while any(done := step(store, retention, now)):
                 total = Removed(*(a + b for a, b in zip(total, done, strict=True)))
                 clock.sleep(5)  # others write meanwhile
-    record = {name: number for name, number in total._asdict().items() if name != "contacts"}
+    record = {name: number for name, number in total._asdict().items() if name not in ("contacts", "ids")}
     if as_json:
         output.json_document({**record, "removed": not dry_run})
         return

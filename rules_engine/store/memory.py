@@ -391,13 +391,13 @@ class MemoryStore:
             sum(item.effect in gone for item in self._attempts),
         )
 
-    def erase(self, contact: str, addresses: Mapping[str, str], now: int, dry_run: bool = False) -> Removed:
+    def erase(self, contact: str, addresses: Iterable[tuple[str, str]], now: int, dry_run: bool = False) -> Removed:
         """See Store."""
         rows = [row for row in self._log if row.cause.contact == contact]
         effects = {effect.id for effect in self._effects.values() if effect.contact == contact}
         decisions = [row.seq for row in self._rows(0) if row.decision.contact == contact]
         attempts = [item for item in self._attempts if item.effect in effects]
-        removed = Removed(int(contact in self._contacts), len(rows), len(decisions), len(effects), len(attempts))
+        removed = Removed(int(contact in self._contacts), len(rows), len(decisions), len(effects), len(attempts), () if dry_run else tuple(effects))
         if dry_run:
             return removed
         if self._locked and any(self._effects[id].state == "claimed" for id in effects):
@@ -407,7 +407,7 @@ class MemoryStore:
             self._forgotten[codec.mark("memory", "event", *key)] = ""
             self._ids.pop(key, None)
             self._log[row.seq - 1] = row._replace(cause=Wake("", 0), status="erased", reason=None)
-        for channel, value in addresses.items():
+        for channel, value in addresses:
             self._forgotten[codec.mark("memory", "address", codec.address(value))] = channel
         for seq in decisions:
             self._journal[seq - 1] = None

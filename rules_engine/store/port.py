@@ -239,13 +239,14 @@ class HandOver(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """Rows that an erasure or a trim took away. events: of an erasure whole rows, of a trim contents."""
+    """Rows that an erasure or a trim took away. events: of an erasure whole rows, of a trim contents. ids: of an erasure's effects."""
 
     contacts: int = 0
     events: int = 0
     decisions: int = 0
     effects: int = 0
     attempts: int = 0
+    ids: tuple[str, ...] = ()
 
 
 class Backup(NamedTuple):
@@ -370,8 +371,8 @@ class Store(Protocol):
     def trimmable(self, events: int | None, journal: int | None, outbox: int | None) -> Removed:
         """What `purge` and `trim` would remove, all in all."""
 
-    def erase(self, contact: str, addresses: Mapping[str, str], now: int, dry_run: bool = False) -> Removed:
-        """Removes all of one contact but keyed hashes: its ids are not taken again, and its addresses (channel -> address) stay
+    def erase(self, contact: str, addresses: Iterable[tuple[str, str]], now: int, dry_run: bool = False) -> Removed:
+        """Removes all of one contact but keyed hashes: its ids are not taken again, and its addresses (channel, address) stay
         suppressed. Raises StoreError (kind "busy") while one of its effects is being handed over. `scrub` has to follow."""
 
     def erasures(self) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ class Upkeep:
 
     # ------------------------------------------------------------ erasure
 
-    def erase(self, contact: str, addresses: Mapping[str, str], now: int, dry_run: bool = False) -> Removed:
+    def erase(self, contact: str, addresses: Iterable[tuple[str, str]], now: int, dry_run: bool = False) -> Removed:
         """See Store."""
         one = self._db.one
         if dry_run:
@@ -139,17 +139,18 @@ class Upkeep:
             if one("SELECT 1 FROM effect WHERE contact = ? AND state = 'claimed' LIMIT 1", (contact,)) and is_running(self.path):
                 raise StoreError("a message to this contact is being handed over at this moment", "try again in a minute", "busy")
             self._keep_marks(raw, contact, addresses, now)
+            ids = tuple(id for (id,) in raw.execute("SELECT id FROM effect WHERE contact = ?", (contact,)).fetchall())
             attempts = raw.execute("DELETE FROM attempt WHERE effect IN (SELECT id FROM effect WHERE contact = ?)", (contact,)).rowcount
             gone = [raw.execute(f"DELETE FROM {name} WHERE contact = ?", (contact,)).rowcount for name in ("event", "decision", "effect")]
             people = raw.execute("DELETE FROM contact WHERE id = ?", (contact,)).rowcount
             self._clean_audit(raw, contact)
             self._note(raw, "erasures", str(self.erasures() + 1))
-        return Removed(people, *gone, attempts)
+        return Removed(people, *gone, attempts, ids)
 
-    def _keep_marks(self, raw: Any, contact: str, addresses: Mapping[str, str], now: int) -> None:
+    def _keep_marks(self, raw: Any, contact: str, addresses: Iterable[tuple[str, str]], now: int) -> None:
         ids = raw.execute("SELECT source, event_id FROM event WHERE contact = ?", (contact,)).fetchall()
         marks = [(mark(self._secret, "event", source, id), "", now) for source, id in ids]
-        marks += [(mark(self._secret, "address", address(value)), channel, now) for channel, value in addresses.items() if address(value)]
+        marks += [(mark(self._secret, "address", address(value)), channel, now) for channel, value in addresses if address(value)]
         raw.executemany("INSERT INTO forgotten (mark, channel, at) VALUES (?,?,?) ON CONFLICT (mark) DO NOTHING", marks)
 
     def _clean_audit(self, raw: Any, contact: str) -> None:
