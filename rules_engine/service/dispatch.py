@@ -23,6 +23,7 @@ from rules_engine.facts import Event
 from rules_engine.host import Host
 from rules_engine.limits import MAX_ATTEMPTS
 from rules_engine.service import faults as points
+from rules_engine.service.logs import about
 from rules_engine.service.runner import Runner, ThreadRunner
 from rules_engine.service.sent import SentJournal
 from rules_engine.store import codec
@@ -59,7 +60,9 @@ class Dispatcher:
         runner: Runner | None = None,
         faults: points.Faults = points.none,
         sent: SentJournal | None = None,
+        meter: Any = None,
     ) -> None:
+        self._meter = meter
         self._sent, self._unsent = sent, list[Settlement]()
         self._store, self._host, self._clock, self._faults = store, host, clock, faults
         self._settings, self._project = settings or {}, project or Path()
@@ -73,7 +76,7 @@ class Dispatcher:
         """After a start: what a dead process left behind. Returns the effects that are now unknown."""
         lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat)
         for effect in lost:
-            log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail)
+            log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail, extra=named("effect.unknown", effect))
         return lost
 
     def turn(self, until: int | None = None) -> Counter | None:
@@ -94,6 +97,8 @@ class Dispatcher:
             at = self._clock.now() if until is None else candidate.effect.next_at or candidate.effect.at
             settlement = self._settlement(candidate.effect, outcome, at)
             settlements.append(settlement)
+            if self._meter is not None:
+                self._meter.handed_over(candidate.effect, settlement)
             news += self._news(candidate.effect, settlement, at)
         self._faults(points.AFTER_CALL)
         self._store.settle(settlements, news)
@@ -171,7 +176,8 @@ class Dispatcher:
         elif state == "retry_wait":
             next_at = at + delay(effect.id, effect.attempts, outcome.retry_after)
         if state in ("failed", "unknown"):
-            log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail)
+            ids = named(f"effect.{state}", effect)
+            log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail, extra=ids)
         return Settlement(effect.id, effect.attempts, state, self._clock.now(), detail, outcome.provider_id, next_at)
 
     def _news(self, effect: EffectRow, settlement: Settlement, at: int) -> list[Arrival]:
@@ -237,6 +243,11 @@ class _Bench:
 
 
 # ---------------------------------------------------------------- rules, pure
+
+
+def named(what: str, effect: EffectRow) -> dict[str, Any]:
+    """The ids of an effect for the log."""
+    return about(what=what, effect=effect.handle or effect.id, contact=effect.contact, campaign=effect.ruleset, action=effect.action)
 
 
 def expiry(effect: EffectRow, now: int) -> Verdict | None:

@@ -18,6 +18,7 @@ from rules_engine.clock import Clock
 from rules_engine.facts import Wake
 from rules_engine.limits import MAX_CONTACT_BYTES
 from rules_engine.service import faults as points
+from rules_engine.service.logs import about
 from rules_engine.service.refill import Refill
 from rules_engine.store import codec
 from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, Erased, LogRow, Store
@@ -49,7 +50,8 @@ def real_engine() -> Engine:
 
 
 class Turn(NamedTuple):
-    """What one block did. `at`: the log time reached. `decisions`: (campaign or rule, kind, action, outcome) -> count."""
+    """What one block did. `at`: the log time reached. `decisions`: (campaign or rule, kind, action, outcome) -> count.
+    `sources`: source -> events."""
 
     events: int = 0
     wakes: int = 0
@@ -57,6 +59,7 @@ class Turn(NamedTuple):
     effects: int = 0
     decisions: Counter = Counter()
     at: int = 0
+    sources: Counter = Counter()
 
 
 class _Held:
@@ -231,7 +234,9 @@ class Pump:
             self._single = block.count
             return Turn(at=self.at)
         reason = f"what it leads to can't be stored: {type(error).__name__}: {error}"
-        log.error("set aside %s: %s", block.first, reason)
+        cause = block.first.cause if isinstance(block.first, LogRow) else block.first
+        ids = about(what="event.set_aside", event=getattr(cause, "id", None), contact=getattr(cause, "contact", None))
+        log.error("set aside %s: %s", getattr(cause, "id", "a wake-up"), reason, extra=ids)
         only = Block(
             self._digest, cursor=block.saved.cursor, cursor_was=self._cursor, clock=block.saved.clock, erasures=self._erasures
         )
@@ -262,6 +267,7 @@ class _Block:
         self._held: dict[str, _Held] = {}
         self.saved = Block(program.digest)
         self.at, self.count, self.events, self.wakes = at, 0, 0, 0
+        self.sources: Counter = Counter()
         self.first: LogRow | Wake | None = None
         self.crossed = False  # an event for another contact was emitted
         self.awake: list[Key] = []  # wake-ups asked for since the last look
@@ -273,10 +279,13 @@ class _Block:
         self.first = self.first or row
         reason = self._apply(row.cause.contact, row.cause, now)
         self.events += 1
+        self.sources[row.source] += 1
         if reason is None:
             self.saved.done.append(row.seq)
         else:
-            log.warning("event %s of %s is set aside: %s", getattr(row.cause, "id", "timer"), row.cause.contact, reason)
+            id = getattr(row.cause, "id", "timer")
+            ids = about(what="event.set_aside", event=id, contact=row.cause.contact)
+            log.warning("event %s of %s is set aside: %s", id, row.cause.contact, reason, extra=ids)
             self.saved.set_aside.append((row.seq, reason))
 
     def wake(self, contact: str, now: int) -> None:
@@ -288,7 +297,8 @@ class _Block:
         reason = self._apply(contact, wake, now)
         self.wakes += 1
         if reason is not None:
-            log.warning("wake-up of %s at %d is set aside: %s", contact, now, reason)
+            ids = about(what="wakeup.set_aside", contact=contact)
+            log.warning("wake-up of %s at %d is set aside: %s", contact, now, reason, extra=ids)
             self.saved.stuck.append((wake._replace(at=stored if stored is not None else now), reason))
             held.wake_at = None
 
@@ -312,7 +322,8 @@ class _Block:
             held.state = None
             return str(error)
         except Exception as error:
-            log.exception("the engine failed on %s", cause)
+            ids = about(what="engine.failed", event=getattr(cause, "id", None), contact=contact)
+            log.exception("the engine failed on %s", getattr(cause, "name", type(cause).__name__), extra=ids)
             held.state = None
             return f"internal error of the engine: {type(error).__name__}: {error}"
         if isinstance(cause, Wake) and answer.wake_at is not None and answer.wake_at <= now:  # it would come back for ever
@@ -357,7 +368,7 @@ class _Block:
                 continue
             state = codec.dump(self._state(held, contact, self.at))
             if len(state) > MAX_CONTACT_BYTES:
-                log.warning("the state of contact %s has %d bytes", contact, len(state))
+                log.warning("the state of contact %s has %d bytes", contact, len(state), extra=about(what="contact.large", contact=contact))
             self.saved.states.append(ContactRow(contact, state, held.wake_at, digest, held.past[-1][1]))
         self.saved.clock = self.at
 
@@ -366,7 +377,7 @@ class _Block:
         saved = self.saved
         decisions = Counter((d.campaign or d.rule, d.kind, d.action, d.outcome) for d in saved.decisions)
         aside = len(saved.set_aside) + len(saved.stuck)
-        return Turn(self.events, self.wakes, aside, len(saved.effects), decisions, self.at)
+        return Turn(self.events, self.wakes, aside, len(saved.effects), decisions, self.at, self.sources)
 
 
 def _merge(agenda: list[tuple[Key, LogRow | None]], block: _Block, last: Key) -> Iterator[tuple[Key, LogRow | None]]:

@@ -22,6 +22,7 @@ from rules_engine.store.port import (
     RESTORED,
     SOURCE_ENGINE,
     SUPPRESSED,
+    WAITING_STATES,
     Arrival,
     Attempt,
     Backlog,
@@ -431,7 +432,11 @@ class MemoryStore:
         """See Store."""
         new = [row.received for row in self._log if row.status == "new"]
         wakes = [row.wake_at for row in self._contacts.values() if row.wake_at is not None]
-        return Backlog(min(new, default=None), sum(at <= now for at in wakes), min(wakes, default=None), self.next_effect())
+        states = Counter(effect.state for effect in self._effects.values() if effect.state in WAITING_STATES)
+        aside = sum(row.status == "set_aside" for row in self._log)
+        return Backlog(
+            min(new, default=None), sum(at <= now for at in wakes), min(wakes, default=None), self.next_effect(), len(new), aside, states
+        )
 
     def note(self, key: str, value: str) -> None:
         """See Store."""

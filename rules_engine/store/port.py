@@ -20,6 +20,8 @@ NEW, DONE, SET_ASIDE = 0, 1, 2
 STATUSES = ("new", "done", "set_aside")
 
 EFFECT_STATES = ("planned", "ready", "claimed", "accepted", "retry_wait", "failed", "unknown", "held", "cancelled", "expired")
+WAITING_STATES = ("unknown", "held", "claimed", "ready", "retry_wait", "planned", "failed")
+"""States that are no good end: few effects, so that counting them is cheap whatever the outbox holds."""
 OPEN_STATES = ("planned", "ready", "claimed", "retry_wait", "held")
 
 SOURCE_EVENTS = "events"  # what people and other programs tell: files, the command line, HTTP
@@ -259,12 +261,16 @@ class Backup(NamedTuple):
 
 class Backlog(NamedTuple):
     """What waits. received: when the oldest new row of the log came; overdue: wake-ups whose time is past; wake: the earliest;
-    leaves: when the longest waiting effect should have left (all ms, None: nothing)."""
+    leaves: when the longest waiting effect should have left (all ms, None: nothing). new, set_aside: rows of the log; effects: state ->
+    count, of those that are not at a good end."""
 
     received: int | None
     overdue: int
     wake: int | None
     leaves: int | None
+    new: int
+    set_aside: int
+    effects: Mapping[str, int]
 
 
 class Store(Protocol):

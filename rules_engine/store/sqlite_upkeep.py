@@ -20,6 +20,7 @@ from rules_engine.store.port import (
     ENDED,
     RESTORED,
     SUPPRESSED,
+    WAITING_STATES,
     Arrival,
     Backlog,
     Backup,
@@ -79,11 +80,17 @@ class Upkeep:
     def backlog(self, now: int) -> Backlog:
         """See Store."""
         one = self._db.one
+        leaves = [one("SELECT min(next_at) FROM effect WHERE state = ?", (state,)) for state in ("ready", "retry_wait")]
+        first = one("SELECT received FROM event WHERE status = 0 AND seq > ? ORDER BY seq LIMIT 1", (int(self._meta("cursor") or 0),))
+        counted = {state: one("SELECT count(*) FROM effect WHERE state = ?", (state,)) for state in WAITING_STATES}
         return Backlog(
-            one("SELECT min(received) FROM event INDEXED BY event_new WHERE status = 0"),
+            first,
             one("SELECT count(*) FROM contact WHERE wake_at <= ?", (now,)),
             one("SELECT min(wake_at) FROM contact WHERE wake_at IS NOT NULL"),
-            min((at for at in (one("SELECT min(next_at) FROM effect WHERE state = ?", (s,)) for s in ("ready", "retry_wait")) if at), default=None),
+            min((at for at in leaves if at is not None), default=None),
+            one("SELECT count(*) FROM event INDEXED BY event_new WHERE status = 0"),
+            one("SELECT count(*) FROM event INDEXED BY event_set_aside WHERE status = 2"),
+            {state: number for state, number in counted.items() if number},
         )
 
     # ------------------------------------------------------------ retention
