@@ -157,6 +157,7 @@ def _connect(settings: Mapping[str, Any], deadline: float) -> _Line:
     line.local_hostname = str(settings.get("helo") or socket.gethostname() or "localhost")
     line.secure = _context(settings) if mode != "none" else None
     line.implicit = mode == "tls"
+    line._host = host  # what smtplib asks the certificate for after STARTTLS
     try:
         code, text = line.connect(host, port)
         if code != 220:
@@ -282,8 +283,10 @@ class _Line(smtplib.SMTP):
             raise Refused(553, "the address can't be written in a command", step)
         self.send(f"{command}\r\n")
         code, text = self.getreply()
-        if code not in _EXPECTED[step]:
+        if 400 <= code < 600:
             raise Refused(code, text, step)
+        if code not in _EXPECTED[step]:  # no answer to this: the two sides are out of step
+            raise smtplib.SMTPResponseException(code, text)
 
     def text(self, data: bytes) -> Outcome:
         """The text and the server's verdict. From the first byte on, only the server's own answer tells anything."""
