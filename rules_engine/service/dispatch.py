@@ -128,6 +128,7 @@ class Dispatcher:
             self._project,
             at,
             effect.attempts,
+            effect.message_class,
         )
 
     def settings_of(self, action: str) -> Mapping[str, Any]:

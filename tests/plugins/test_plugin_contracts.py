@@ -40,6 +40,32 @@ class TestEmailToFolder(ActionContract):
         return len(list((project / "outbox").glob("*.eml")))
 
 
+class TestEmailWithLinks(TestEmailToFolder):
+    params = {"cart": "A", "headers": {"X-Team": "shop"}}
+    settings = {
+        "from": "Shop <shop@example.com>",
+        "fsync": False,
+        "sender": "owner",
+        "track_text": True,
+        "links": {"url": "https://news.example", "key": "k"},
+    }
+
+
+class TestEmailNotify(ActionContract):
+    action = ACTIONS["email.notify"]
+    primary = "lead"
+    params = {"to": "sales@example.com", "cc": ["boss@example.com"]}
+    settings = {"from": "Shop <shop@example.com>", "fsync": False}
+    idempotent = True
+
+    def prepare(self, project):
+        (project / "templates").mkdir(exist_ok=True)
+        (project / "templates/lead.txt").write_text("Subject: Call {{ contact.first_name | default('them') }}\n\n{{ contact.id }}\n")
+
+    def hand_overs(self, project):
+        return len(list((project / "outbox").glob("*.eml")))
+
+
 class TestSmsToFolder(ActionContract):
     action = ACTIONS["sms.send"]
     primary = "You left something behind"
