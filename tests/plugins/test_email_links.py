@@ -3,6 +3,7 @@
 import email
 import email.policy
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -176,7 +177,7 @@ def test_comments_scripts_and_the_rest_of_the_html_stay_byte_by_byte():
 def test_no_html_makes_it_raise_or_lose_anything(html):
     assert _tracking.in_html(html, lambda url: None) == html
     changed = _tracking.in_html(html, lambda url: url)
-    assert changed.replace('"', "").replace("'", "").replace("&amp;", "&") == html.replace('"', "").replace("'", "").replace("&amp;", "&")
+    assert unescape(changed).replace('"', "").replace("'", "") == unescape(html).replace('"', "").replace("'", "")
 
 
 def test_a_contact_can_not_reach_into_a_link(project):
