@@ -269,8 +269,8 @@ def _compare(
     name, sender, to, subject = said
     parsed = message_from_bytes(data)
     good = (
-        [key for key, _ in parsed.items()] == [key for key, _ in headers]
-        and all(parsed[key].replace("\r\n", "").replace("\n", "") == value.replace("\r\n", "") for key, value in headers)
+        [(key, value.replace("\r\n", "").replace("\n", "")) for key, value in parsed.items()]
+        == [(key, value.replace("\r\n", "")) for key, value in headers]
         and _decoded(parsed["Subject"]) == subject
         and [address for _, address in getaddresses([parsed["To"]])] == [to]
         and [(_decoded(found), address) for found, address in getaddresses([parsed["From"]])] == [(name, sender)]

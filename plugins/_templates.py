@@ -6,6 +6,7 @@ they print and in the numbers they give to repetition and padding.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -51,7 +52,7 @@ def render(folder: Path, name: str, values: Mapping[str, Any], locale: Any = Non
     """Renders NAME.txt and NAME.html, or their translation for `locale`, with `values`. Raises TemplateFault."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise TemplateFault(f"{str(name)[:80]!r} is no name of a template")
-    environment = _environment(str(folder.resolve()))
+    environment = _environment(os.path.abspath(folder))
     name = translated(name, locale, lambda file: environment.files.exists(file))
     try:
         return _render(environment, name, {key: _facts(value) for key, value in values.items() if value is not None})
@@ -271,10 +272,11 @@ class _Files(BaseLoader):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._cache: dict[str, tuple[tuple[int, int], _File]] = {}
+        self._base = f"{folder}{os.sep}"
+        self._cache: dict[str, tuple[tuple[int, ...], _File]] = {}
 
     def exists(self, file: str) -> bool:
-        return (self.folder / file).is_file()
+        return os.path.isfile(self._base + file)
 
     def read(self, file: str) -> _File:
         """Raises TemplateNotFound, TemplateFault."""
@@ -288,18 +290,21 @@ class _Files(BaseLoader):
         mark = self._mark(template)
         return self.read(template).body, template, lambda: self._mark(template) == mark
 
-    def _mark(self, file: str) -> tuple[int, int]:
+    def _mark(self, file: str) -> tuple[int, ...]:
+        """Tells one state of a file from another; where the file really is is judged when it is loaded, once for each state."""
+        if not isinstance(file, str) or not _NAME.fullmatch(file):
+            return (0, -1)
         try:
-            status = self._path(file).stat()
+            status = os.stat(self._base + file)
         except OSError:
             return (0, -1)
-        return status.st_mtime_ns, status.st_size
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
     def _path(self, file: str) -> Path:
         if not isinstance(file, str) or not _NAME.fullmatch(file):
             raise TemplateNotFound(str(file)[:80], f"{str(file)[:80]!r} is no file below templates/")
         path = (self.folder / file).resolve()
-        if not path.is_relative_to(self.folder):
+        if not path.is_relative_to(self.folder.resolve()):
             raise TemplateNotFound(file, f"{file!r} leads out of the templates folder")
         return path
 
