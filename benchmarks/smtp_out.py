@@ -1,6 +1,6 @@
 """Messages out: effects a second through the real dispatcher to a local SMTP server, against smtplib alone.
 
-The server is a process of its own that answers each command at once and keeps nothing. `smtplib` sends the same messages, built
+The server is a process of its own that answers each command at once, keeps nothing, and offers PIPELINING as Postfix does. `smtplib` sends the same messages, built
 beforehand, over one connection with `sendmail`: the floor, which promises nothing. Camp takes effects from an outbox on disk
 (SQLite, WAL, FULL), commits the claim, renders, builds and checks the message, hands it over, commits the outcome: twice on the
 disk for each handful of messages, because a message that can't be recognised again is claimed one for each worker.
@@ -59,6 +59,8 @@ class _Session(socketserver.StreamRequestHandler):
                 self._say(b"250 2.0.0 Ok: queued as Q1\r\n")
             elif command == b"QUIT":
                 return
+            elif command == b"EHLO":
+                self._say(b"250-bench.test\r\n250 PIPELINING\r\n")
             else:
                 self._say(b"250 ok\r\n")
 

@@ -20,9 +20,14 @@ class Provider:
     """`choose(stage, connection)` says how to misbehave, or "". `received`: texts that came in whole; `taken`: the handles of those that the
     server may deliver (all but those that it refused after the text)."""
 
-    def __init__(self, choose=lambda stage, connection: "", hang=0.6, per_connection=None):
+    def __init__(self, choose=lambda stage, connection: "", hang=0.6, per_connection=None, pipelining=False, eager=False):
         self.choose, self.hang, self.per_connection, self.armed = choose, hang, per_connection, False
+        self.pipelining, self.eager = pipelining, eager  # eager: says "go" to DATA even without a recipient
         self.received, self.taken, self.envelopes, self.connections = [], [], [], []
+
+    async def handle_EHLO(self, server, session, envelope, hostname, responses):
+        session.host_name = hostname
+        return [*responses[:-1], "250-PIPELINING", responses[-1]] if self.pipelining else responses
 
     async def handle_MAIL(self, server, session, envelope, address, options):
         if server.way in _WORDS:
@@ -87,6 +92,8 @@ class Server(SMTP):
         self.enter("DATA")
         if self.way in _WORDS:
             await self.push(_WORDS[self.way])
+        elif self.event_handler.eager and not self.envelope.rcpt_tos:
+            await self.push("354 go")
         elif self.way not in ("drop", "hang", "garbage"):
             await super().smtp_DATA(arg)
         else:

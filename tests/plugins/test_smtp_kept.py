@@ -72,6 +72,16 @@ def test_a_refused_recipient_does_not_spoil_the_connection_for_the_next():
     assert len(provider.connections) == 1 and provider.envelopes[0][1] == ("ana@example.com",)
 
 
+@pytest.mark.parametrize("eager", [False, True])
+def test_commands_in_one_go_where_the_server_takes_them(eager):
+    """A refused recipient gets no text, whatever the server says to the DATA behind it, and the next message arrives whole."""
+    provider = Provider(pipelining=True, eager=eager)
+    with serving(provider) as port:
+        assert [hand(port, n, to).state for n, to in ((1, "ana@example.com"), (2, "refused@example.com"), (3, "ben@example.com"))] == ["accepted", "failed", "accepted"]
+    assert [to for _, to in provider.envelopes] == [("ana@example.com",), ("ben@example.com",)] and len(provider.connections) == 1 + eager
+    assert provider.received[1] == TEXT % 3
+
+
 def test_copies_go_in_one_transaction_and_the_first_recipient_decides():
     provider = Provider()
     with serving(provider) as port:
@@ -106,9 +116,10 @@ def test_a_server_that_limits_messages_a_connection_costs_no_attempt():
     assert len(provider.connections) == 4 and len(set(provider.taken)) == 10
 
 
+@pytest.mark.parametrize("pipelining", [False, True])
 @pytest.mark.parametrize("way", ["drop", "421", "hang", "garbage", "4xx"])
 @pytest.mark.parametrize("stage", ["MAIL", "RCPT", "DATA"])
-def test_a_kept_connection_that_fails_before_the_text(stage, way):
+def test_a_kept_connection_that_fails_before_the_text(stage, way, pipelining):
     """A broken line is replaced; a refusal of this recipient or message is the server's word and counts."""
     second = []
 
@@ -117,7 +128,7 @@ def test_a_kept_connection_that_fails_before_the_text(stage, way):
             second.append(now)
         return way if connection == 1 and now == stage and len(second) == 2 else ""
 
-    provider = Provider(choose, hang=0.25)
+    provider = Provider(choose, hang=0.25, pipelining=pipelining)
     with serving(provider) as port:
         assert hand(port, 1, timeout=0.6).state == "accepted"
         outcome = hand(port, 2, timeout=0.6)
@@ -252,8 +263,8 @@ def balance(reported, provider):
     return counts
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_books_balance_with_a_provider_that_misbehaves_at_random(tmp_path, seed):
+@pytest.mark.parametrize("seed, pipelining", [(1, False), (2, True)])
+def test_the_books_balance_with_a_provider_that_misbehaves_at_random(tmp_path, seed, pipelining):
     dice = random.Random(seed)
     ways = [way for way in WAYS if way not in ("hang", "cut")]
 
@@ -262,13 +273,14 @@ def test_the_books_balance_with_a_provider_that_misbehaves_at_random(tmp_path, s
             return ""
         return dice.choice([*ways, "cut"] if stage == "DATA" else ways) if dice.random() > 0.1 else "hang"
 
-    provider = Provider(choose, hang=0.4)
+    provider = Provider(choose, hang=0.4, pipelining=pipelining)
     counts = balance(books(tmp_path, provider, 80, 40), provider)
     assert counts["accepted"] > 20 and counts["unknown"] > 0 and counts["failed"] > 0  # else it proves nothing
 
 
+@pytest.mark.parametrize("pipelining", [False, True])
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_books_balance_for_each_way_at_each_stage(tmp_path, stage):
+def test_the_books_balance_for_each_way_at_each_stage(tmp_path, stage, pipelining):
     """Every third time at one stage, each way in turn."""
     turns = []
 
@@ -279,7 +291,7 @@ def test_the_books_balance_for_each_way_at_each_stage(tmp_path, stage):
         ways = [way for way in WAYS if way != "cut" or stage == "DATA"]
         return ways[len(turns) // 3 % len(ways)] if len(turns) % 3 == 0 else ""
 
-    provider = Provider(choose, hang=0.4)
+    provider = Provider(choose, hang=0.4, pipelining=pipelining)
     reported = books(tmp_path, provider, 30, 40)
     counts = balance(reported, provider)
     if stage != "TEXT":
