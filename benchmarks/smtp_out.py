@@ -1,7 +1,7 @@
 """Messages out: effects a second through the real dispatcher to a local SMTP server, against smtplib alone.
 
-The server is a process of its own that answers each command at once, keeps nothing, and offers PIPELINING as Postfix does. `smtplib` sends the same messages, built
-beforehand, over one connection with `sendmail`: the floor, which promises nothing. Camp takes effects from an outbox on disk
+The server is a process of its own that answers each command at once, keeps nothing, and offers PIPELINING as Postfix does.
+`smtplib` sends the same messages, built beforehand, over one connection with `sendmail`: the floor, which promises nothing. Camp takes effects from an outbox on disk
 (SQLite, WAL, FULL), commits the claim, renders, builds and checks the message, hands it over, commits the outcome: twice on the
 disk for each handful of messages, because a message that can't be recognised again is claimed one for each worker.
 

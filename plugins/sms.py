@@ -99,7 +99,7 @@ def _tracked(call: Call, text: str) -> str:
     links = _tracking.links_of(call)
     if links is None:
         return text
-    links = links._replace(values={**links.values, "s": ""})  # the text itself is no template's name
+    links = links._replace(values={**links.values, "s": "", "ch": "sms"})  # the text itself is no template's name
     return _tracking.in_text(text, _tracking.rewrite(links, _tracking.utm_of(call, True)))
 
 

@@ -190,6 +190,21 @@ def test_the_limit_of_segments_and_tracked_links(tmp_path):
     assert "shop.example/y" in plain
 
 
+@pytest.mark.parametrize("base", ["http://10.0.0.1", "http://169.254.169.254", "http://127.0.0.1:1", "file:///etc/passwd", "https://user:pw@api.example"])
+def test_a_providers_address_is_judged_like_any_other(base):
+    """The setting may be wrong, or the DNS lie: nothing private is called unless allow_private names it."""
+    settings = {"transport": "twilio", "account_sid": "AC1", "auth_token": "t", "from": "x", "base_url": base}
+    assert sms.send(make_call("sms.send", Path("/nowhere"), "Hi", settings=settings)).state == "failed"
+    settings = {"transport": "hubspot", "token": "t", "base_url": base}
+    assert crm.push(make_call("crm.push", Path("/nowhere"), "lead", settings=settings)).state == "failed"
+
+
+def test_no_text_of_a_contact_becomes_a_field_of_its_own():
+    with api(Twilio()) as server:
+        sms.send(text(server, "Hi&To=%2B1900\r\nFrom=x", contact={**CONTACT, "phone": "+420601234567"}))
+    assert server.requests[0].body["Body"] == "Hi&To=%2B1900 \nFrom=x" and server.requests[0].body["To"] == "+420601234567"
+
+
 # ---------------------------------------------------------------- HubSpot
 
 

@@ -403,6 +403,13 @@ def test_imap_over_tls_with_a_known_authority_only(store, clock, tmp_path):
         assert mailbox.poll(table(port, tls="tls", ca_file=str(tmp_path / "cert.pem")), store, clock).counts == {"bounce": 1}
 
 
+def test_no_password_is_told_when_the_login_is_refused(store, clock, caplog):
+    with imap(Imap(refuse={"LOGIN"})) as port:
+        with pytest.raises(mailbox.Trouble) as caught:
+            mailbox.poll(table(port, password="hunter2"), store, clock)
+    assert "hunter2" not in str(caught.value) and "hunter2" not in caplog.text
+
+
 def test_starttls_that_is_not_on_offer_tells_no_password(store, clock):
     server = Imap(dsn())
     with imap(server) as port, pytest.raises(mailbox.Trouble):
