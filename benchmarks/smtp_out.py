@@ -1,9 +1,10 @@
 """Messages out: effects a second through the real dispatcher to a local SMTP server, against smtplib alone.
 
 The server is a process of its own that answers each command at once, keeps nothing, and offers PIPELINING as Postfix does.
-`smtplib` sends the same messages, built beforehand, over one connection with `sendmail`: the floor, which promises nothing. Camp takes effects from an outbox on disk
-(SQLite, WAL, FULL), commits the claim, renders, builds and checks the message, hands it over, commits the outcome: twice on the
-disk for each handful of messages, because a message that can't be recognised again is claimed one for each worker.
+`smtplib` sends the same messages, built beforehand, over one connection with `sendmail`: the floor, which promises nothing.
+Camp takes effects from an outbox on disk (SQLite, WAL, FULL), commits the claim, renders, builds and checks the message, hands
+it over, commits the outcome: twice on the disk for each handful of messages, because a message that can't be recognised again is
+claimed one for each worker.
 
 Between the two stand the parts of the way, so that one sees where the time goes: building the message, handing it over by
 Camp's own transport over a kept and over a new connection, and the dispatcher with an action that does nothing.

@@ -22,7 +22,7 @@ from rules_engine.service.runner import ThreadRunner
 from rules_engine.store.memory import MemoryStore
 from rules_engine.store.port import Block, ContactRow
 from rules_engine.testing.plugins import AT, CONTACT, make_call
-from rules_engine_plugins import _twilio, crm, sms
+from rules_engine_plugins import _twilio, crm, push, sms
 
 # ---------------------------------------------------------------- Twilio
 
@@ -238,7 +238,7 @@ class HubSpot:
         return 200, {"status": "COMPLETE", "results": [{"id": "d1", "new": True}]}
 
 
-def push(server, primary="lead", params=None, **changed):
+def pushed(server, primary="lead", params=None, **changed):
     settings = {"transport": "hubspot", "token": "t0ken", "base_url": server.base, "allow_private": server.private, "timeout": 0.3,
                 "contact_fields": ["id", "email", "first_name", "points"], **changed.pop("settings", {})}  # fmt: skip
     return crm.push(make_call("crm.push", Path("/nowhere"), primary, params, settings=settings, **changed))
@@ -247,10 +247,10 @@ def push(server, primary="lead", params=None, **changed):
 def test_a_new_contact_and_one_that_is_there():
     hubspot = HubSpot()
     with api(hubspot) as server:
-        outcome = push(server, params={"lifecyclestage": "lead", "score": 85.0, "vip": True, "owner": "77"})
+        outcome = pushed(server, params={"lifecyclestage": "lead", "score": 85.0, "vip": True, "owner": "77"})
         assert outcome.state == "accepted" and outcome.provider_id == "c-ana@example.com"
         assert [request.method for request in server.requests] == ["PATCH", "POST"] and server.requests[0].query == {"idProperty": "email"}
-        push(server, params={"score": 90})
+        pushed(server, params={"score": 90})
     assert hubspot.contacts == {
         "ana@example.com": {"email": "ana@example.com", "firstname": "Ana", "points": "40", "lifecyclestage": "lead", "score": "90", "vip": "true", "hubspot_owner_id": "77"}
     }
@@ -259,7 +259,7 @@ def test_a_new_contact_and_one_that_is_there():
 def test_somebody_makes_the_contact_in_between():
     hubspot = HubSpot(race=True)
     with api(hubspot) as server:
-        assert push(server).state == "accepted" and [request.method for request in server.requests] == ["PATCH", "POST", "PATCH"]
+        assert pushed(server).state == "accepted" and [request.method for request in server.requests] == ["PATCH", "POST", "PATCH"]
     assert hubspot.contacts["ana@example.com"]["made_by"] == "somebody else" and hubspot.contacts["ana@example.com"]["firstname"] == "Ana"
 
 
@@ -268,10 +268,10 @@ def test_deals_and_tasks_are_made_once_under_the_effects_own_name():
     with api(hubspot) as server:
         for attempt in (1, 2):
             for kind in ("deal", "task", "company"):
-                assert push(server, kind, {"dealname": "X"}, attempt=attempt, settings={"unique_property": "camp_id"}).state == "accepted"
+                assert pushed(server, kind, {"dealname": "X"}, attempt=attempt, settings={"unique_property": "camp_id"}).state == "accepted"
         assert set(hubspot.objects) == {(plural, links.handle("effect-1")) for plural in ("deals", "tasks", "companies")}
         assert hubspot.objects["deals", links.handle("effect-1")] == {"dealname": "X", "camp_id": links.handle("effect-1")}
-        assert "unique_property" in push(server, "deal").detail and len(server.requests) == 6
+        assert "unique_property" in pushed(server, "deal").detail and len(server.requests) == 6
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_deals_and_tasks_are_made_once_under_the_effects_own_name():
 def test_what_can_not_be_pushed(changed, state):
     hubspot = HubSpot()
     with api(hubspot) as server:
-        outcome = push(server, **changed)
+        outcome = pushed(server, **changed)
         assert outcome.state == state and "t0ken" not in outcome.detail and all(request.path.startswith("/crm/v3/objects/contacts") for request in server.requests)
 
 
@@ -297,20 +297,41 @@ def test_hubspot_misbehaving_leaves_one_contact(way, method):
     hubspot = HubSpot()
     turn = iter([way])
     with api(hubspot, lambda request: next(turn, "") if request.method == method else "") as server:
-        outcome = push(server)
+        outcome = pushed(server)
         assert outcome.state == HUBSPOT.get(way, "retry"), outcome
         if outcome.state == "retry":
-            assert push(server, attempt=2).state == "accepted"
+            assert pushed(server, attempt=2).state == "accepted"
     if way not in ("refuse", "redirect"):
         assert len(hubspot.contacts) == 1 and hubspot.made == 1
 
 
 def test_a_207_is_a_refusal():
     with api(lambda request: (207, {"status": "COMPLETE", "results": [], "errors": [{"message": "Property nope does not exist"}]})) as server:
-        outcome = push(server, "deal", settings={"unique_property": "camp_id"})
+        outcome = pushed(server, "deal", settings={"unique_property": "camp_id"})
     assert outcome.state == "failed" and "nope" in outcome.detail
 
 
 def test_idempotency_is_said_as_it_is_by_provider():
     assert sms.idempotency({"transport": "twilio"}) == "lookup" and crm.idempotency({"transport": "hubspot"}) == "key"
     assert sms.idempotency({"transport": "webhook"}) == crm.idempotency({"transport": "webhook"}) == "none"
+
+
+# ---------------------------------------------------------------- push
+
+
+def test_a_notification_by_webhook_in_the_documented_shape():
+    with api(lambda request: (202, {"id": "n1"})) as server:
+        settings = {"transport": "webhook", "url": f"{server.base}/push", "allow_private": server.private, "secret": "s3cret", "timeout": 1}
+        call = make_call("push.mobile", Path("/nowhere"), "Three things wait.", {"title": "Cart", "url": "https://shop.example/c"}, settings=settings)
+        outcome = push.send(call)
+    (request,) = server.requests
+    assert outcome.state == "accepted" and outcome.provider_id == "n1" and request.headers["webhook-signature"].startswith("v1,")
+    assert request.body["type"] == "push.mobile" and request.body["data"] == {
+        "contact": "ana", "title": "Cart", "text": "Three things wait.", "url": "https://shop.example/c", "image": None, "data": {}, "class": "marketing",
+        "campaign": "welcome",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("primary, params", [("", {}), ("x" * 1_001, {}), ("x", {"title": "t" * 201}), ("x", {"url": "javascript:alert(1)"})])
+def test_notifications_that_are_none(tmp_path, primary, params):
+    assert push.send(make_call("push.web", tmp_path, primary, params)).state == "failed"
