@@ -109,7 +109,7 @@ def _run(
                 store, loaded.program, loaded.host, SystemClock(), until, lambda done: ticker.show(_progress(done)), **options
             )
     if web is not None:
-        options["beside"] = beside(web, loaded, settings)
+        options["beside"] = beside(web, loaded, settings, options["settings"])
     output.say(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
         f"on {settings.database}; Ctrl-C ends"

@@ -270,6 +270,7 @@ class Dispatcher:
             self._project,
             at,
             effect.attempts,
+            effect.message_class,
         )
 
     def provider_of(self, action: str) -> str:
