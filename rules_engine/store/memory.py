@@ -471,8 +471,10 @@ class MemoryStore:
     def maintain(self) -> None:
         """See Store."""
 
+    leases = False
+
     @contextmanager
-    def run_lock(self) -> Iterator[None]:
+    def run_lock(self, alone: bool = True, program: str = "") -> Iterator[None]:
         """See Store."""
         if self._locked:
             raise StoreError("another `camp run` is using this store", "wait for it to end, or stop it", "running")
@@ -481,6 +483,14 @@ class MemoryStore:
             yield
         finally:
             self._locked = False
+
+    def tend(self) -> bool:
+        """See Store."""
+        return False
+
+    def hold(self, milliseconds: int) -> bool:
+        """See Store."""
+        return True
 
     def running(self) -> bool:
         """Whether somebody runs on this store now."""

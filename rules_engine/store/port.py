@@ -55,8 +55,9 @@ class StoreError(Exception):
 
     @property
     def passing(self) -> bool:
-        """Whether trying again later can work: somebody else holds the lock, or the disk is full."""
-        return self.kind in ("locked", "full", "io")
+        """Whether trying again later can work: somebody else holds the lock, the disk is full, the server is away, or this worker was
+        taken for dead and can begin anew."""
+        return self.kind in ("locked", "full", "io", "lost", "fenced")
 
 
 class BadData(ValueError):
@@ -400,8 +401,19 @@ class Store(Protocol):
     def maintain(self) -> None:
         """Housekeeping; safe at any time."""
 
-    def run_lock(self) -> AbstractContextManager[None]:
-        """The right to run; a second process gets StoreError, a killed one loses it at once."""
+    leases: bool
+    """Whether the right to run is a lease, which may end while it is held."""
+
+    def run_lock(self, alone: bool = True, program: str = "") -> AbstractContextManager[None]:
+        """The right to run; a second process gets StoreError, a killed one loses it at once. alone = False: where the store has leases,
+        beside other workers of the same program (its digest), each with shards of its own; a killed one loses them when its lease ends."""
+
+    def tend(self) -> bool:
+        """Keeps the right to run, and the shards fairly shared; call it every second or so while nothing is under way. True: what this
+        store may touch has changed; begin anew from `position`. Raises StoreError."""
+
+    def hold(self, milliseconds: int) -> bool:
+        """Whether the right to run lasts so long for certain; a lease is made longer if need be. Ask before a call that can't be undone."""
 
     def running(self) -> bool:
         """Whether somebody holds the run lock now."""

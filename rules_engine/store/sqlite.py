@@ -358,9 +358,19 @@ class SqliteStore(Outbox):
         """See Store."""
         self._db.maintain()
 
-    def run_lock(self) -> AbstractContextManager[None]:
+    leases = False
+
+    def run_lock(self, alone: bool = True, program: str = "") -> AbstractContextManager[None]:
         """See Store."""
         return run_lock(self.path)
+
+    def tend(self) -> bool:
+        """See Store."""
+        return False
+
+    def hold(self, milliseconds: int) -> bool:
+        """See Store."""
+        return True
 
     def running(self) -> bool:
         """Whether some process runs on this database now."""

@@ -119,7 +119,7 @@ class Outbox:
                     break
                 if verdict.state == "claimed":
                     raw.execute(_CLAIM, (now, candidate.effect.seq))
-                    claimed.append(candidate._replace(effect=_claimed(candidate.effect, now)))
+                    claimed.append(candidate._replace(effect=claimed_effect(candidate.effect, now)))
                     for name, slot, oldest in verdict.spent:
                         raw.execute(_SPEND, (name, slot))
                         raw.execute("DELETE FROM throttle WHERE name = ? AND slot < ?", (name, oldest))
@@ -343,6 +343,7 @@ class Outbox:
         return min(times) if times else None
 
 
-def _claimed(effect: EffectRow, now: int) -> EffectRow:
+def claimed_effect(effect: EffectRow, now: int) -> EffectRow:
+    """An effect as its claim leaves it."""
     first = now if effect.first_claimed_at is None else effect.first_claimed_at
     return effect._replace(state="claimed", attempts=effect.attempts + 1, claimed_at=now, first_claimed_at=first)
