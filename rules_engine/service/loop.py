@@ -24,8 +24,9 @@ from rules_engine.host import Host
 from rules_engine.service import faults as points
 from rules_engine.service import throttle
 from rules_engine.service.dispatch import Attributes, Dispatcher
+from rules_engine.service.leased import LeasedRunner
 from rules_engine.service.pump import Engine, Pump, Turn
-from rules_engine.service.runner import Runner
+from rules_engine.service.runner import Runner, ThreadRunner
 from rules_engine.service.throttle import Throttles
 from rules_engine.store.port import Store, StoreError
 
@@ -109,10 +110,11 @@ class Service:
         self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
         if hasattr(program, "warm"):  # a test's program may be anything with a digest
             program.warm()
-        store.record_program(program.digest, sources or {})
-        store.rouse(program.digest, store.position().clock)
-        self.pump = Pump(store, program, engine, faults=faults, **pump)
+        self._program, self._sources = program, sources or {}
+        self._make_pump = lambda: Pump(store, program, engine, faults=faults, **pump)
         real = engine is None
+        if store.leases:
+            runner = LeasedRunner(runner or ThreadRunner(), store.hold)
         self.dispatcher = (
             Dispatcher(
                 store,
@@ -129,9 +131,20 @@ class Service:
             if dispatch
             else None
         )
-        self.summary.at = self.pump.at
-        if self.dispatcher is not None:
-            self.summary.unknown = len(self.dispatcher.recover())
+        self.begin()
+
+    def begin(self) -> None:
+        """From what the store says, at the start and when `Store.tend` says that it touches something else now. A worker without a shard
+        changes nothing."""
+        store, program = self._store, self._program
+        self.waits = store.leases and not store.mine
+        if not self.waits:
+            store.record_program(program.digest, self._sources)
+            store.rouse(program.digest, store.position().clock)
+        self.pump = self._make_pump()
+        self.summary.at = max(self.summary.at, self.pump.at)
+        if self.dispatcher is not None and not self.waits:
+            self.summary.unknown += len(self.dispatcher.recover())
 
     def work(self, until: int | None = None) -> bool:
         """All that can be done now (or up to `until`, in a replay): log, wake-ups, hand-overs, and what they lead to. False if
@@ -144,6 +157,8 @@ class Service:
 
     def beat(self) -> bool:
         """A little of everything, live: one block, one claim. Whether there was something to do."""
+        if self.waits:
+            return False
         turn = self.pump.live(self._clock)
         if turn is not None:
             self.summary.add(turn)
@@ -223,8 +238,9 @@ def run_forever(
     store: Store, program: Any, host: Host, clock: Clock, progress: Callable[[Progress], None] | None = None, **options: Any
 ) -> RunSummary:
     """Runs until SIGTERM or SIGINT, then finishes the current block and hand-over and returns. Trouble that passes (a locked
-    database, a full disk) is waited out. options: see Service. Raises StoreError for what does not pass."""
-    with store.run_lock(), draining(options.pop("stop", None)) as stop:
+    database, a full disk, a server that restarts) is waited out. Where the store has leases, several processes share the work.
+    options: see Service. Raises StoreError for what does not pass."""
+    with store.run_lock(alone=False, program=program.digest), draining(options.pop("stop", None)) as stop:
         service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
         _Loop(service, store, clock).run()
         service.summary.stopped = True
@@ -236,6 +252,7 @@ class _Loop:
         self._service, self._store, self._clock = service, store, clock
         self._scheduler = schedule.Scheduler()
         self._trouble = 0  # failed beats in a row
+        self._shaken = False  # what is in memory may not be what the store has
         self._busy = False
         self._hang_bell()
 
@@ -267,11 +284,16 @@ class _Loop:
 
     def _beat(self) -> None:
         try:
+            self._shaken = self._store.tend() or self._shaken
+            if self._shaken:
+                self._service.begin()
+                self._shaken = False
             self._busy = self._service.beat()
             self._trouble = 0
         except StoreError as error:
             if not error.passing:
                 raise
+            self._shaken = self._store.leases  # a commit may have taken place although nobody could say so
             self._trouble += 1
             self._busy = False
             log.error("%s; trying again. %s", error.message, error.help)

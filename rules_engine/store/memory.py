@@ -471,7 +471,7 @@ class MemoryStore:
     def maintain(self) -> None:
         """See Store."""
 
-    leases = False
+    leases, mine = False, (0,)
 
     @contextmanager
     def run_lock(self, alone: bool = True, program: str = "") -> Iterator[None]:

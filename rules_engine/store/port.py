@@ -403,6 +403,8 @@ class Store(Protocol):
 
     leases: bool
     """Whether the right to run is a lease, which may end while it is held."""
+    mine: Sequence[int]
+    """The shards that this store works on; none while it waits for some. Only where there are leases."""
 
     def run_lock(self, alone: bool = True, program: str = "") -> AbstractContextManager[None]:
         """The right to run; a second process gets StoreError, a killed one loses it at once. alone = False: where the store has leases,

@@ -358,7 +358,7 @@ class SqliteStore(Outbox):
         """See Store."""
         self._db.maintain()
 
-    leases = False
+    leases, mine = False, (0,)
 
     def run_lock(self, alone: bool = True, program: str = "") -> AbstractContextManager[None]:
         """See Store."""
