@@ -101,6 +101,12 @@ def say(error: Exception, url: str) -> StoreError:
     return StoreError(message.format(url=shown(url)) + detail, help, kind)
 
 
+def _cause(error: Exception) -> Exception:
+    """The driver's exception inside peewee's."""
+    inner = error.__cause__ or error.__context__
+    return inner if isinstance(inner, psycopg.Error) and not isinstance(error, psycopg.Error) else error
+
+
 class ServerClock:
     """The server's clock, as this machine's own count of time tells it between two looks: all workers on one database share it, whatever
     their machines' clocks say. Never goes back."""
@@ -150,7 +156,7 @@ class PostgresDatabase:
             self._open_schema(create)
         except (psycopg.Error, peewee.PeeweeException) as error:
             self.close()
-            raise say(error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error, self.url) from error
+            raise say(_cause(error), self.url) from error
         except StoreError:
             self.close()
             raise
@@ -161,7 +167,7 @@ class PostgresDatabase:
         try:
             self.peewee.connect()
         except peewee.PeeweeException as error:
-            raise error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error from None
+            raise _cause(error) from None
         raw = self.raw = self.peewee.connection()
         # One type for all whole numbers: a statement is prepared once, whatever the size of its values.
         raw.adapters.register_dumper(int, Int8Dumper)
@@ -362,7 +368,7 @@ class PostgresDatabase:
             try:
                 return work()
             except (psycopg.Error, peewee.PeeweeException) as error:
-                cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
+                cause = _cause(error)
                 if isinstance(cause, errors.DataError):  # a name with a NUL: no such thing is here
                     return []
                 if not self._lost(cause) or elapsed() >= until:

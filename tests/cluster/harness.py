@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import logging
 import os
 import shutil
@@ -169,14 +170,16 @@ class Small:
 
     def event(self, n: int, seed: int, at: int) -> Event:
         names = ("tick", "later", "send", "send", "echo", "refer")
-        data = {"total": n % 7, "ms": 500 + n % 5 * 400, "to": f"c{int(chance(seed, 'to', n) * CONTACTS):03}"}
-        name, contact = names[int(chance(seed, "name", n) * len(names))], f"c{int(chance(seed, 'contact', n) * CONTACTS):03}"
-        return Event(f"e{n}", name, contact, at, None, data)
+        who = int(chance(seed, "contact", n) * CONTACTS)
+        to = (who + 1 + int(chance(seed, "to", n) * (CONTACTS - 1))) % CONTACTS
+        data = {"total": n % 7, "ms": 500 + n % 5 * 400, "to": f"c{to:03}"}
+        return Event(f"e{n}", names[int(chance(seed, "name", n) * len(names))], f"c{who:03}", at, None, data)
 
 
 def worker(url: str, folder: Path, kind: Any, keyed: bool) -> None:
     """The life of one worker: `camp run`, with times shorter than an operator's."""
     leased.MARGIN, postgres_database.IDLE_MS, postgres_database.LOCK_MS = 200, 1_000, 3_000
+    logging.getLogger("camp").setLevel(logging.INFO)
     logging.basicConfig(filename=folder / "workers.log", level=logging.INFO, format="%(asctime)s %(process)d %(message)s", force=True)
     while True:
         try:
@@ -378,14 +381,11 @@ class Round:
         rows = [row for id in store.contact_ids(limit=10_000) for row in store.events_of(id, 1_000_000)]
         clock = VirtualClock(0)
         single = SqliteStore(self.folder / "single.db", clock)
-        arrivals: dict[int, list[Arrival]] = {}
-        for row in sorted(rows, key=lambda row: row.seq):
-            if row.source != SOURCE_ENGINE or row.cause.id.endswith("/refer"):
-                arrivals.setdefault(row.received, []).append(Arrival(row.cause, row.source))
-        assert list(arrivals) == sorted(arrivals), "the time of arrival fell"
-        for received, batch in arrivals.items():
+        told = sorted((row for row in rows if row.source != SOURCE_ENGINE or row.cause.id.endswith("/refer")), key=lambda row: row.seq)
+        assert all(one.received <= other.received for one, other in itertools.pairwise(told)), "the time of arrival fell"
+        for received, batch in itertools.groupby(told, key=lambda row: row.received):
             clock.move_to(received)
-            single.record_events(batch)
+            single.record_events([Arrival(row.cause, row.source) for row in batch])
         clock.move_to(clock.now() + 600_000)
         host = self.kind.host(self.folder, False)
         pump = Pump(single, self.kind.program(host), self.kind.options.get("engine"))
