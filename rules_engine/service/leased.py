@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rules_engine.actions import Outcome
+from rules_engine.actions import Action, Outcome
 from rules_engine.service.runner import Runner, Work
 
 MARGIN = 2_000  # ms of lease beyond the deadline
@@ -31,9 +31,14 @@ class LeasedRunner:
         outcomes: list[Outcome] = []
         for start in range(0, len(work), self.workers):
             group = work[start : start + self.workers]
-            longest = max((action.timeout if action is not None else LONGEST for action, _ in group), default=LONGEST)
+            longest = max(_longest(action) for action, _ in group)
             if self._hold(int(longest * 1000) + MARGIN):
                 outcomes += self._inner.run(group)
             else:
                 outcomes += [Outcome("retry", NOT_CALLED) for _ in group]
         return outcomes
+
+
+def _longest(action: Action | None) -> float:
+    """Seconds that a call may take."""
+    return LONGEST if action is None else max(action.timeout, getattr(action.perform, "limit", 0.0))

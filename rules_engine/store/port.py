@@ -6,7 +6,7 @@ claims effects. Every verb that writes is one transaction, durable when it retur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -67,11 +67,12 @@ class BadData(ValueError):
 
 class Arrival(NamedTuple):
     """One thing for the log. `acted`: an event that the engine emitted for the contact itself, which has acted already: kept as
-    done."""
+    done. `undated`: its sender gave no time, so `at` is when it came: a repeat under the same id is a repeat whenever it comes."""
 
     cause: Event | ContactChange
     source: str = SOURCE_EVENTS
     acted: bool = False
+    undated: bool = False
 
 
 class Recorded(NamedTuple):
@@ -283,6 +284,9 @@ class Store(Protocol):
         """The wall's time if no new row lies behind `after`, else None. Nobody is appending at that moment, so no event of an
         earlier time can turn up later: wake-ups due up to it may fire (law 4)."""
 
+    def backlog(self, limit: int) -> int:
+        """How many rows of the log are new, counted up to `limit`."""
+
     def events_of(self, contact: str, limit: int = 1_000) -> list[LogRow]:
         """A contact's rows of the log, the latest `limit`, in order of arrival."""
 
@@ -298,6 +302,10 @@ class Store(Protocol):
     # contacts
     def contacts(self, ids: Iterable[str]) -> dict[str, ContactRow]:
         """States of those contacts that exist; one select."""
+
+    def contact_at(self, kind: str, address: str) -> str | None:
+        """The contact that was last told to have this `email` or `phone` (`codec.address` says which spellings are one): by
+        contacts brought in from outside, not by actions of campaigns."""
 
     def contact_ids(self, after: str = "", limit: int = 1_000) -> list[str]:
         """Ids behind `after`, sorted."""
@@ -327,19 +335,26 @@ class Store(Protocol):
         """All decisions behind a number, in order."""
 
     # the outbox
-    def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
-        """Looks at up to `limit` effects whose time is up to and including `due`, oldest first, and does with each what `judge`
-        says, in one transaction; returns those claimed, with their new attempt number. now: the wall's time, kept with the
-        claim."""
+    def claim_effects(
+        self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None], full: Collection[str] = ()
+    ) -> list[Candidate]:
+        """Looks at up to `limit` effects of each action whose time is up to and including `due`, oldest first, and does with each
+        what `judge` says, in one transaction; returns those claimed, with their new attempt number. now: the wall's time, kept with
+        the claim. full: actions that are not looked at: a long queue of theirs stands in nobody's way."""
 
     def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
         """Records outcomes and what the log is told of them; returns how many counted."""
 
     def unknown_after_restart(
-        self, now: int, repeatable: Callable[[EffectRow], bool], lookup_at: Callable[[EffectRow], int | None] = lambda effect: None
+        self,
+        now: int,
+        repeatable: Callable[[EffectRow], bool],
+        lookup_at: Callable[[EffectRow], int | None] = lambda effect: None,
+        but: Collection[str] = (),
     ) -> list[EffectRow]:
         """Effects left `claimed` by a dead process: those that may safely be repeated become ready again under the same key, the
-        others `unknown`, to be looked up at `lookup_at`, which are returned. Call it under the run lock only."""
+        others `unknown`, to be looked up at `lookup_at`, which are returned. but: those that are under way in this process. Call it
+        under the run lock only."""
 
     def lookups(self, now: int, limit: int) -> list[Candidate]:
         """Unknown effects whose provider is to be asked by now, oldest first."""
@@ -410,12 +425,13 @@ class Store(Protocol):
         """The right to run; a second process gets StoreError, a killed one loses it at once. alone = False: where the store has leases,
         beside other workers of the same program (its digest), each with shards of its own; a killed one loses them when its lease ends."""
 
-    def tend(self) -> bool:
-        """Keeps the right to run, and the shards fairly shared; call it every second or so while nothing is under way. True: what this
-        store may touch has changed; begin anew from `position`. Raises StoreError."""
+    def tend(self, leaving: bool = False) -> bool:
+        """Keeps the right to run, and the shards fairly shared; call it every second or so, between two blocks. True: what this store
+        may touch has changed; begin anew from `position`. leaving: keeps the right, and changes nothing. Raises StoreError."""
 
     def hold(self, milliseconds: int) -> bool:
-        """Whether the right to run lasts so long for certain; a lease is made longer if need be. Ask before a call that can't be undone."""
+        """Whether the right to run lasts so long for certain; a lease is made longer if need be. Ask before a call that can't be undone.
+        From any thread: from another than the store's it waits for the next `tend` where the lease is too short."""
 
     def running(self) -> bool:
         """Whether somebody holds the run lock now."""

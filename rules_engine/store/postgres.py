@@ -62,6 +62,10 @@ _ADD_EVENTS = (
     "waiting AS (INSERT INTO pending SELECT seq, shard, contact, at FROM added WHERE %s) "
     "SELECT count(*), min(seq) FROM added"
 )
+_ADD_ADDRESSES = (
+    "INSERT INTO address (kind, address, contact) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]) "
+    "ON CONFLICT (kind, address) DO UPDATE SET contact = excluded.contact"
+)
 _STICK = (
     "INSERT INTO event (shard, source, event_id, kind, name, contact, at, received, data, fingerprint) "
     f"VALUES (%s, %s, %s, 'wake', '', %s, %s, {_STAMP}, NULL, '') "
@@ -138,6 +142,9 @@ class PostgresStore(Leases, PostgresOutbox):
         cursor.execute(_LOCK, (APPEND_LOCK,))
         fresh = [row for row, arrival in zip(rows, arrivals, strict=True) if not arrival.acted] if acted else rows
         added, first = self._add(cursor, fresh, True)
+        known = {row[:2]: row for arrival in arrivals for row in codec.addresses(arrival.cause)}
+        if known:
+            cursor.execute(_ADD_ADDRESSES, [list(column) for column in zip(*known.values(), strict=True)])
         return Recorded(len(rows)) if acted or added == len(rows) else self._repeats(cursor, rows, first)
 
     def _add(self, cursor: Any, rows: list[tuple], new: bool) -> tuple[int, int | None]:
@@ -150,7 +157,7 @@ class PostgresStore(Leases, PostgresOutbox):
         if kind == "wake":
             raise BadData("a wake-up is not for the log")
         shard = self.shard_of(cause.contact)
-        return shard, arrival.source, cause.id, kind, name, cause.contact, cause.at, subject, data, codec.fingerprint(cause)
+        return shard, arrival.source, cause.id, kind, name, cause.contact, cause.at, subject, data, codec.fingerprint(cause, arrival.undated)
 
     def _repeats(self, cursor: Any, rows: list[tuple], first: int | None) -> Recorded:
         """Which rows of a batch were known before (seq under `first`), or occur twice in it."""
@@ -198,6 +205,10 @@ class PostgresStore(Leases, PostgresOutbox):
         if now is not None and last is not None and last - after > FAR and self._lease is not None:
             self._write("skip", lambda cursor: None, cursor=last, cursor_was=after)
         return now
+
+    def backlog(self, limit: int) -> int:
+        """See Store. Of all shards."""
+        return self._db.one("SELECT count(*) FROM (SELECT 1 FROM pending LIMIT %s) AS counted", (limit,))
 
     def events_of(self, contact: str, limit: int = 1_000) -> list[LogRow]:
         """See Store."""
@@ -256,6 +267,10 @@ class PostgresStore(Leases, PostgresOutbox):
             (list(ids),),
         )
         return {row[0]: ContactRow(*row) for row in rows}
+
+    def contact_at(self, kind: str, address: str) -> str | None:
+        """See Store."""
+        return self._db.one("SELECT contact FROM address WHERE kind = %s AND address = %s", (kind, said(codec.address(kind, address))))
 
     def contact_ids(self, after: str = "", limit: int = 1_000) -> list[str]:
         """See Store."""

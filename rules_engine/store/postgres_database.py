@@ -315,6 +315,7 @@ class PostgresDatabase:
                     self._again(until)
                 if not again or not (lost or (error.sqlstate in _AGAIN and repeats < REPEATS)) or elapsed() >= until:
                     raise say(error, self.url) from error
+                SystemClock().sleep(5 * repeats)
                 continue
             if doubt is None:
                 self._faults(name + ".after_commit")

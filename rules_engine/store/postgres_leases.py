@@ -16,12 +16,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rules_engine.clock import elapsed
+from rules_engine.clock import SystemClock, elapsed
 from rules_engine.store.port import StoreError
 from rules_engine.store.postgres_database import MEMBER_LOCK, STATEMENT_MS, PostgresDatabase, shown
 
@@ -63,7 +64,8 @@ class WorkerRow(NamedTuple):
 
 @dataclass(slots=True)
 class Lease:
-    """What this store holds. worker: 0 while it waits. until: `elapsed` up to which it surely holds; asked: of the last renewal."""
+    """What this store holds. worker: 0 while it waits. turn: how many of its transactions were committed. until: `elapsed` up to which it
+    surely holds. wanted: ms that another thread wants it to last. tended: `elapsed` of the last look."""
 
     program: str
     alone: bool
@@ -71,6 +73,7 @@ class Lease:
     shards: list[int] = field(default_factory=list)
     turn: int = 0
     until: int = 0
+    wanted: int = 0
     tended: int = -(10**12)
     waits_for: str = ""
 
@@ -80,17 +83,24 @@ class Leases:
 
     _db: PostgresDatabase
     _all: list[int]
+    _left_behind: Callable[[], bool]
     leases = True
     lease_ms = LEASE
 
     def __init__(self) -> None:
         self._lease: Lease | None = None
+        self._thread = threading.get_ident()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     @property
     def mine(self) -> list[int]:
         """The shards that this store looks at: those of its lease, or all without one."""
         return self._all if self._lease is None else self._lease.shards
+
+    @property
+    def worker(self) -> int | None:
+        """The number of this worker; None without a lease."""
+        return self._lease.worker or None if self._lease is not None else None
 
     # ------------------------------------------------------------ the right to run
 
@@ -128,7 +138,7 @@ class Leases:
         if others:
             raise self._running(others[0].name, others[0].until)
         self._join(cursor, lease)
-        lease.shards = self._take(cursor, lease.worker, len(self._all), True)
+        lease.shards = sorted(self._take(cursor, lease.worker, len(self._all), True))
 
     def _join(self, cursor: Any, lease: Lease) -> None:
         asked = elapsed()
@@ -153,14 +163,18 @@ class Leases:
 
     # ------------------------------------------------------------ keeping it
 
-    def tend(self) -> bool:
+    def tend(self, leaving: bool = False) -> bool:
         """See Store. Once in a third of the lease: a sign of life, the dead buried, shards given and taken until all workers have as
         many."""
         lease = self._lease
-        if lease is None or elapsed() - lease.tended < self.lease_ms // 3:
+        if lease is None:
             return False
-        if lease.alone:
+        if lease.wanted and self.hold(lease.wanted):
+            lease.wanted = 0
+        if lease.alone or leaving:
             self.hold(self.lease_ms // 2)
+            return False
+        if elapsed() - lease.tended < self.lease_ms // 3:
             return False
         before, asked = (lease.worker, lease.shards), elapsed()
         self._db.read(self._db.look_at_clock)
@@ -173,7 +187,7 @@ class Leases:
         lease.until, lease.tended = (asked + self.lease_ms if worker else 0), asked
         if before != (worker, shards):
             log.info("worker %s has %d of %d shards", self.name, len(shards), len(self._all))
-        return before != (worker, shards)
+        return before != (worker, shards) or self._left_behind()
 
     def _balance(self, cursor: Any) -> tuple[int, list[int], str, int]:
         """(worker, its shards, what it waits for, its turn). Changes the database only: it may be run again."""
@@ -215,7 +229,7 @@ class Leases:
         if len(held) > fair:
             cursor.execute(_FREE, (worker, worker, held[fair:]))
             return held[:fair]
-        return held + self._take(cursor, worker, fair - len(held), not held) if len(held) < fair else held
+        return sorted(held + self._take(cursor, worker, fair - len(held), not held)) if len(held) < fair else held
 
     def _take(self, cursor: Any, worker: int, count: int, first: bool) -> list[int]:
         taken = cursor.execute(_TAKE, (worker, count)).fetchall()
@@ -226,13 +240,15 @@ class Leases:
             cursor.execute("UPDATE worker SET cursor = %s, clock = %s WHERE id = %s", (cursor_, clock, worker))
         else:
             cursor.execute(_BACK, (cursor_, clock, worker))
-        return sorted(row[0] for row in taken)
+        return [row[0] for row in taken]
 
     def hold(self, milliseconds: int) -> bool:
         """See Store."""
         lease = self._lease
         if lease is None or lease.until - elapsed() >= milliseconds:
             return True
+        if threading.get_ident() != self._thread:
+            return self._wait_for(lease, milliseconds)
         if not lease.worker:
             return False
         asked, span = elapsed(), milliseconds + self.lease_ms
@@ -244,6 +260,16 @@ class Leases:
             return False
         lease.until = max(lease.until, asked + span)
         return lease.until - elapsed() >= milliseconds
+
+    def _wait_for(self, lease: Lease, milliseconds: int) -> bool:
+        """In another thread than the store's: `tend` makes the lease longer."""
+        end, worker = elapsed() + self.lease_ms, lease.worker
+        while elapsed() < end and lease.worker == worker:
+            lease.wanted = max(lease.wanted, milliseconds)
+            SystemClock().sleep(10)
+            if lease.until - elapsed() >= milliseconds:
+                return True
+        return False
 
     # ------------------------------------------------------------ the fence
 

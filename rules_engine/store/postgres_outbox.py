@@ -6,7 +6,7 @@ unsubscribe is either seen or recorded after the claim (promise P9), and nobody 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from rules_engine.decisions import Cancel, Effect
@@ -26,7 +26,6 @@ from rules_engine.store.port import (
     EffectRow,
     Pause,
     Settlement,
-    StoreError,
     Verdict,
 )
 from rules_engine.store.postgres_database import APPEND_LOCK, THROTTLE_LOCK, PostgresDatabase, said
@@ -46,15 +45,24 @@ _ADD_EFFECTS = (
     "WITH ORDINALITY AS row (shard, id, contact, action, payload, ruleset, step, key, channel, message_class, at, expires, state, next_at, "
     "instance, exempt, handle, n) ORDER BY n ON CONFLICT (id) DO NOTHING"
 )
+_DUE = "FROM effect WHERE state IN ('ready', 'retry_wait') AND next_at IS NOT NULL"
+_ACTIONS = (  # one seek in the index for each action, however many effects wait
+    f"WITH RECURSIVE found (action) AS ((SELECT action {_DUE} ORDER BY action LIMIT 1) UNION ALL "
+    f"SELECT (SELECT action {_DUE} AND action > found.action ORDER BY action LIMIT 1) FROM found WHERE found.action IS NOT NULL) "
+)
 _CANDIDATES = (
-    f"SELECT {_EFFECT}, contact.state, EXISTS (SELECT 1 FROM pending WHERE pending.contact = effect.contact) "
-    "FROM effect LEFT JOIN contact ON contact.id = effect.contact "
-    "WHERE effect.state IN ('ready', 'retry_wait') AND effect.next_at <= %s AND effect.shard = ANY(%s) "
-    "ORDER BY effect.next_at, effect.seq LIMIT %s FOR UPDATE OF effect SKIP LOCKED"
+    f"{_ACTIONS} SELECT {_EFFECT}, contact.state, EXISTS (SELECT 1 FROM pending WHERE pending.contact = effect.contact) "
+    f"FROM found CROSS JOIN LATERAL (SELECT * {_DUE} AND effect.action = found.action AND next_at <= %s AND shard = ANY(%s) "
+    "ORDER BY next_at, seq LIMIT %s FOR UPDATE SKIP LOCKED) AS effect LEFT JOIN contact ON contact.id = effect.contact "
+    "WHERE found.action <> ALL(%s) ORDER BY effect.next_at, effect.seq"
+)
+_NEXT = (
+    f"{_ACTIONS} SELECT min(next_at) FROM found CROSS JOIN LATERAL "
+    f"(SELECT next_at {_DUE} AND effect.action = found.action AND shard = ANY(%s) ORDER BY next_at, seq LIMIT 1) AS first"
 )
 _CLAIM = (
-    "UPDATE effect SET state = 'claimed', attempts = attempts + 1, claimed_at = %s, first_claimed_at = coalesce(first_claimed_at, %s) "
-    "WHERE seq = ANY(%s)"
+    "UPDATE effect SET state = 'claimed', attempts = attempts + 1, claimed_at = %s, first_claimed_at = coalesce(first_claimed_at, %s), "
+    "claimer = %s WHERE seq = ANY(%s)"
 )
 _END = "UPDATE effect SET state = %s, detail = %s, settled_at = %s, next_at = NULL WHERE seq = %s"
 _LATER = "UPDATE effect SET next_at = %s, detail = %s WHERE seq = %s"
@@ -69,6 +77,10 @@ _SETTLE_REPORTED = (  # evidence from outside was faster than the record of the 
     "AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.effect = effect.id AND number = attempts) RETURNING claimed_at"
 )
 _SETTLE_LATE = _SETTLE.replace("AND attempts = %s", "AND attempts = %s AND detail = %s")
+_LEFT = (
+    "FROM effect WHERE state = 'claimed' AND shard = ANY(%s) AND NOT EXISTS (SELECT 1 FROM worker "
+    "WHERE worker.id = effect.claimer AND worker.id IS DISTINCT FROM %s) AND id <> ALL(%s)"
+)
 _ADD_ATTEMPT = "INSERT INTO attempt (effect, number, claimed_at, settled_at, state, detail) VALUES (%s, %s, %s, %s, %s, %s)"
 _ADD_AUDIT = "INSERT INTO audit (at, who, what, detail) VALUES (%s, %s, %s, %s)"
 _SPEND = "INSERT INTO throttle (name, slot, used) VALUES (%s, %s, 1) ON CONFLICT (name, slot) DO UPDATE SET used = throttle.used + 1"
@@ -83,6 +95,7 @@ class PostgresOutbox:
 
     _db: PostgresDatabase
     mine: list[int]
+    worker: int | None
     _append: Callable[[Any, Sequence[Arrival]], Any]
     _write: Callable[..., Any]
     shard_of: Callable[[str], int]
@@ -93,19 +106,20 @@ class PostgresOutbox:
 
     # ------------------------------------------------------------ the claim
 
-    def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
+    def claim_effects(
+        self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None], full: Collection[str] = ()
+    ) -> list[Candidate]:
         """See Store. `judge` is asked once only: a claim that meets a deadlock or loses its connection is not repeated here."""
-        first = self.next_effect(due)
-        if first is None:  # most turns: nothing to do, no lock taken
+        if self.next_effect(due) is None:  # most turns: nothing to do, no lock taken
             return []
-        return self._write("claim", lambda cursor: self._claim(cursor, due, now, limit, judge), again=False)
+        return self._write("claim", lambda cursor: self._claim(cursor, self._candidates(cursor, due, limit, full), now, judge), again=False)
 
     def _claim(
-        self, cursor: Any, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]
+        self, cursor: Any, candidates: Iterable[Candidate], now: int, judge: Callable[[Candidate], Verdict | None]
     ) -> list[Candidate]:
         chosen: list[tuple[Candidate, Verdict]] = []
         news: list[Arrival] = []
-        for candidate in self._candidates(cursor, due, limit):
+        for candidate in candidates:
             verdict = judge(candidate)
             if verdict is None:
                 continue
@@ -133,7 +147,7 @@ class PostgresOutbox:
         found = cursor.execute("SELECT DISTINCT contact FROM pending WHERE contact = ANY(%s)", (fresh,)).fetchall()
         late = {contact for (contact,) in found}
         taken = [candidate for candidate, _ in chosen if candidate.pending or candidate.effect.contact not in late]
-        cursor.execute(_CLAIM, (now, now, [candidate.effect.seq for candidate in taken]))
+        cursor.execute(_CLAIM, (now, now, self.worker, [candidate.effect.seq for candidate in taken]))
         return [candidate._replace(effect=claimed_effect(candidate.effect, now)) for candidate in taken]
 
     def _put_off(self, cursor: Any, seq: int, verdict: Verdict, now: int) -> None:
@@ -146,7 +160,7 @@ class PostgresOutbox:
         else:
             cursor.execute(_END, (verdict.state, detail, now, seq))
 
-    def _candidates(self, cursor: Any, due: int, limit: int) -> Iterable[Candidate]:
+    def _candidates(self, cursor: Any, due: int, limit: int, full: Collection[str]) -> Iterable[Candidate]:
         """A throttle counts over all workers: who asks what is used up has the throttles for itself until the claim is committed."""
         paused = {name for (name,) in cursor.execute("SELECT campaign FROM pause").fetchall()}
         locked: list[bool] = []
@@ -158,7 +172,7 @@ class PostgresOutbox:
             sql = "SELECT coalesce(sum(used), 0)::bigint, min(slot) FROM throttle WHERE name = %s AND slot >= %s"
             return cursor.execute(sql, (name, slot)).fetchone()
 
-        for row in cursor.execute(_CANDIDATES, (due, self.mine, limit)).fetchall():
+        for row in cursor.execute(_CANDIDATES, (due, self.mine, limit, list(full))).fetchall():
             effect = effect_row(row[:-2])
             yield Candidate(effect, row[-2], bool(row[-1]), EVERYTHING in paused or effect.ruleset in paused, used)
 
@@ -175,14 +189,9 @@ class PostgresOutbox:
     # ------------------------------------------------------------ outcomes
 
     def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
-        """See Store. A worker that was taken for dead meanwhile still knows what became of its calls: what is shown as unknown since then
-        learns it, before the error is raised."""
-        try:
-            return self._write("settle", lambda cursor: self._settle(cursor, settlements, news))
-        except StoreError as error:
-            if error.kind == "fenced":
-                self._db.run("late", lambda cursor: self._settle_late(cursor, settlements))
-            raise
+        """See Store. A worker that was taken for dead meanwhile still knows what became of its calls: what is shown as unknown only
+        since then learns it, when the worker has begun anew and settles again."""
+        return self._write("settle", lambda cursor: self._settle(cursor, settlements, news))
 
     def _settle(self, cursor: Any, settlements: Sequence[Settlement], news: Sequence[Arrival]) -> int:
         counted = 0
@@ -192,6 +201,9 @@ class PostgresOutbox:
             found = cursor.execute(_SETTLE, values).fetchone()
             if not found and item.was == "claimed":
                 found = cursor.execute(_SETTLE_REPORTED, (provider_id, item.effect, item.attempt)).fetchone()
+            if not found and item.was == "claimed" and item.state != "unknown":
+                values = (item.state, detail, provider_id, item.next_at, item.at, item.effect, "unknown", item.attempt, DIED)
+                found = cursor.execute(_SETTLE_LATE, values).fetchone()
             if found:
                 counted += 1
                 cursor.execute(_ADD_ATTEMPT, (item.effect, item.attempt, found[0], item.at, item.state, detail))
@@ -199,26 +211,23 @@ class PostgresOutbox:
             self._append(cursor, news)
         return counted
 
-    def _settle_late(self, cursor: Any, settlements: Sequence[Settlement]) -> None:
-        for item in settlements:
-            detail = said(item.detail)
-            values = (item.state, detail, said(item.provider_id), item.next_at, item.at, item.effect, "unknown", item.attempt, DIED)
-            found = cursor.execute(_SETTLE_LATE, values).fetchone() if item.state != "unknown" else None
-            if found:
-                cursor.execute(_ADD_ATTEMPT, (item.effect, item.attempt, found[0], item.at, item.state, detail))
-
     def unknown_after_restart(
-        self, now: int, repeatable: Callable[[EffectRow], bool], lookup_at: Callable[[EffectRow], int | None] = lambda effect: None
+        self,
+        now: int,
+        repeatable: Callable[[EffectRow], bool],
+        lookup_at: Callable[[EffectRow], int | None] = lambda effect: None,
+        but: Collection[str] = (),
     ) -> list[EffectRow]:
-        """See Store. Of this store's shards: whoever had them before is gone, and this worker has nothing under way."""
-        claimed = "FROM effect WHERE state = 'claimed' AND shard = ANY(%s)"
-        if self._db.one(f"SELECT 1 {claimed} LIMIT 1", (self.mine,)) is None:
+        """See Store. Of this store's shards: what was claimed by a worker that is no more, or by this one and forgotten. A living worker
+        settles what it claimed although the shard has moved on."""
+        claimed, values = _LEFT, (self.mine, self.worker, list(but))
+        if self._db.one(f"SELECT 1 {claimed} LIMIT 1", values) is None:
             return []
 
         def recover(cursor: Any) -> list[EffectRow]:
             lost = []
-            for values in cursor.execute(f"SELECT {_EFFECT} {claimed} ORDER BY seq FOR UPDATE", (self.mine,)).fetchall():
-                effect = effect_row(values)
+            for found in cursor.execute(f"SELECT {_EFFECT} {claimed} ORDER BY seq FOR UPDATE", values).fetchall():
+                effect = effect_row(found)
                 again = repeatable(effect)
                 state, detail = ("ready", RESTARTED) if again else ("unknown", DIED)
                 next_at = effect.next_at if again else lookup_at(effect)
@@ -232,6 +241,10 @@ class PostgresOutbox:
             return lost
 
         return self._write("restart", recover)
+
+    def _left_behind(self) -> bool:
+        """Whether a worker that is no more has left claims in this store's shards."""
+        return bool(self._db.one(f"SELECT 1 {_LEFT} AND claimer IS DISTINCT FROM %s LIMIT 1", (self.mine, self.worker, [], self.worker)))
 
     def lookups(self, now: int, limit: int) -> list[Candidate]:
         """See Store."""
@@ -352,13 +365,7 @@ class PostgresOutbox:
 
     def next_effect(self, until: int | None = None) -> int | None:
         """See Store. With `until`, only what can be claimed by then."""
-        times = [
-            self._db.one(
-                "SELECT next_at FROM effect WHERE state IN ('ready', 'retry_wait') AND next_at IS NOT NULL AND shard = ANY(%s) "
-                "ORDER BY next_at, seq LIMIT 1",
-                (self.mine,),
-            )
-        ]
+        times = [self._db.one(_NEXT, (self.mine,))]
         if until is None:
             times.append(self._db.one("SELECT min(next_at) FROM effect WHERE state = 'unknown' AND shard = ANY(%s)", (self.mine,)))
         known = [at for at in times if at is not None and (until is None or at <= until)]

@@ -37,9 +37,9 @@ from rules_engine.clock import VirtualClock
 from rules_engine.facts import Event
 from rules_engine.host import Host
 from rules_engine.service import leased
+from rules_engine.service.lanes import LANES
 from rules_engine.service.loop import run_forever
 from rules_engine.service.pump import Pump
-from rules_engine.service.runner import ThreadRunner
 from rules_engine.store import postgres_database
 from rules_engine.store.port import SOURCE_ENGINE, Arrival, StoreError
 from rules_engine.store.postgres import PostgresStore
@@ -49,7 +49,7 @@ from tests.service import fake
 
 LEASE = 1_500  # ms; a stop lasts longer
 WORKERS = 3
-HANDS = 2  # calls of one worker at the same time
+HANDS = LANES  # calls of one worker at the same time
 CONTACTS = 40
 PATIENCE = 60  # s for the workers to finish when the evil has ended
 
@@ -191,7 +191,7 @@ def worker(url: str, folder: Path, kind: Any, keyed: bool) -> None:
             time.sleep(0.1)  # as systemd would start it again
     store.lease_ms = LEASE
     host = kind.host(folder, keyed)
-    run_forever(store, kind.program(host), host, store.clock, runner=ThreadRunner(HANDS), **kind.options)
+    run_forever(store, kind.program(host), host, store.clock, **kind.options)
     store.close()
 
 
