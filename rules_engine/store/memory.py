@@ -488,6 +488,10 @@ class MemoryStore:
         """See Store."""
         return []
 
+    def size(self) -> int:
+        """See Store."""
+        return 0
+
     def maintain(self) -> None:
         """See Store."""
 

@@ -413,6 +413,9 @@ class Store(Protocol):
     def check(self) -> list[str]:
         """What is wrong with the store, in sentences; empty if nothing is."""
 
+    def size(self) -> int:
+        """Bytes on the disk, about."""
+
     def maintain(self) -> None:
         """Housekeeping; safe at any time."""
 

@@ -455,6 +455,13 @@ class PostgresStore(Leases, PostgresOutbox):
         }
         return [words for words, sql in checks.items() if self._db.rows(f"{sql} LIMIT 1", (len(self._all) - 1,) if "%s" in sql else ())]
 
+    def size(self) -> int:
+        """See Store. The tables of Camp, with their indexes."""
+        return self._db.one(
+            "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class "
+            "WHERE relnamespace = 'camp'::regnamespace AND relkind = 'r'"
+        )
+
     def maintain(self) -> None:
         """See Store. Nothing is left to do: the server's autovacuum does it."""
 

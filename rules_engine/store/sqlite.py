@@ -372,6 +372,10 @@ class SqliteStore(Outbox):
             said.append("the log has new rows before its cursor")
         return said
 
+    def size(self) -> int:
+        """See Store."""
+        return self.path.stat().st_size
+
     def maintain(self) -> None:
         """See Store."""
         self._db.maintain()

@@ -611,3 +611,49 @@ def test_texts_that_postgresql_does_not_take_cost_only_themselves(url):
     store.commit(Block("p1", [ContactRow("ana", b'{"a":"\\u0000"}', None, "p1", 1)]))
     assert store.contacts(["ana"])["ana"].state == b'{"a":"\\u0000"}'
     store.close()
+
+
+# ---------------------------------------------------------------- moving
+
+
+def test_a_file_is_copied_with_all_that_is_in_it_and_goes_on_where_it_was(url, tmp_path):
+    from rules_engine.facts import ContactChange
+    from rules_engine.store.copying import copy_to
+    from rules_engine.store.sqlite import SqliteStore
+    from tests.store.test_contract import decision
+
+    source = SqliteStore(tmp_path / "camp.db")
+    source.record_program("p1", {"a.camp": "RULE x"})
+    source.record_events([event(f"e{n}", f"c{n % 9}", subject="s\0" if n == 3 else None, x=n) for n in range(50)])
+    source.record_events([Arrival(ContactChange("k", "ana", 5, {"email": "ana@example.com"}), "contacts")])
+    source.commit(
+        Block("p1", [row(f"c{n}", 50 + n) for n in range(9)], list(range(1, 40)), [(41, "odd")], decisions=[decision("c1"), decision("c2")],
+              effects=[effect("f1", "c1"), effect("f2", "c2"), effect("f3", "c3")], cursor=39, clock=777)
+    )  # fmt: skip
+    source.claim_effects(500, 500, 2, claim_all)
+    source.settle([Settlement("f1", 1, "accepted", 600, "ok", "prov-1")])
+    source.pause("thanks", "why", 5, "me")
+    with source.run_lock(), pytest.raises(StoreError, match="another `camp run`"):
+        copy_to(tmp_path / "camp.db", url, unsafe=True)
+    said = []
+    rows = copy_to(tmp_path / "camp.db", url, lambda table, count: said.append(table), unsafe=True)
+    assert rows["event"] == 51 and rows["effect"] == 3 and said[0] == "program"
+    target = made(url)
+    assert target.counts() == source.counts() and target.position() == source.position() == (39, 777) and target.check() == []
+    for read in (
+        lambda store: store.contacts([f"c{n}" for n in range(9)]),
+        lambda store: store.journal(),
+        lambda store: store.effects(),
+        lambda store: [store.attempts_of(f"f{n}") for n in (1, 2, 3)],
+        lambda store: (store.pauses(), store.audits(), store.programs(), store.set_aside(), store.due(10**6, 99)),
+        lambda store: (store.contact_at("email", "ana@example.com"), store.find_effect("prov-1")),
+        lambda store: store.read_log(store.position().cursor, 99),
+    ):
+        assert read(target) == read(source)
+    assert target.record_events([event("e1", "c1", x=1)]).duplicates == (0,)
+    assert target.record_events([event("new", "c1")]).accepted == 1 and target.events_of("c1")[-1].seq > 51
+    assert [item.id for item in target.unknown_after_restart(900, lambda effect: False)] == ["f2"]
+    with pytest.raises(StoreError, match="is not empty"):
+        copy_to(tmp_path / "camp.db", url, unsafe=True)
+    source.close()
+    target.close()
