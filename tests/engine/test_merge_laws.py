@@ -357,3 +357,16 @@ def test_what_the_other_contact_refuses_is_set_aside_under_its_name(store: Any, 
     from rules_engine.engine import unpack
 
     assert unpack(store.contacts(["ana"])["ana"].state)["a"]["points"] == 1
+
+
+def test_an_event_stays_what_it_was() -> None:
+    """The pump keeps what a block applied, to build a state again: what a contact does later must not grow into the merge's own slots."""
+    import copy
+
+    made = world("FACT contact.views: number IS COUNT page.viewed WITHIN 3 days", visitor_1={})
+    tell(made, "page.viewed", "visitor:1", START)
+    merged = advance(made.program, made.states["visitor:1"], Event("i", "contact.identified", "visitor:1", START + 1, None, {"contact": "ana"}), START + 1).emits[0]
+    before = copy.deepcopy(merged)
+    ana = advance(made.program, new_state("ana", START), merged, START + 1).state
+    advance(made.program, ana, Event("e", "page.viewed", "ana", START + 2), START + 2)
+    assert merged == before
