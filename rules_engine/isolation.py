@@ -426,14 +426,14 @@ class Changes:
         known = self._known.get(key)
         if known is not None:
             return known
-        answer = self._pool.call("changes", self._action, primary, params, seconds=CHANGES_SECONDS)
-        changes = self._checked(answer, primary, params)
-        self._known[key] = changes
+        changes = self._known[key] = self.ask(primary, params)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return changes
 
-    def _checked(self, answer: Any, primary: Any, params: Mapping[str, Any]) -> tuple[Change, ...]:
+    def ask(self, primary: Any, params: Mapping[str, Any]) -> tuple[Change, ...]:
+        """As a call, but not from memory."""
+        answer = self._pool.call("changes", self._action, primary, params, seconds=CHANGES_SECONDS)
         what = f"the plugin {self._pool.name}: changes of {self._action}"
         if not isinstance(answer, list):
             raise Failed(f"{what} gave {str(answer)[:100]}")
