@@ -178,7 +178,7 @@ def test_the_new_plugin_and_the_example_work_as_installed(empty, tmp_path):
     shutil.copytree(ROOT / "examples" / "camp-plugin-matrix", folders[1])
     target = tmp_path / "installed"
     pip(target, *folders)
-    environment = {**os.environ, "PYTHONPATH": f"{target}{os.pathsep}{ROOT}"}
+    environment = {**os.environ, "PYTHONPATH": f"{target}{os.pathsep}{ROOT}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     for folder in folders:
         for command in (["pytest", "-q", "-p", "no:cacheprovider"], ["rules_engine", "test", "campaigns"]):
             done = subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
