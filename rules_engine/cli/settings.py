@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rules_engine.actions import SECRETS
 from rules_engine.cli.errors import Trouble
 
 PROJECT_FILE = "camp.toml"
@@ -19,8 +20,6 @@ DEFAULTS: dict[str, tuple[Any, str]] = {
     "format": ("human", "how check reports: human, short, json, github, sarif"),
 }
 """Camp's own settings: default and meaning. Tables such as [email] belong to the plugins of that name."""
-
-SECRETS = ("password", "secret", "token", "key", "credential")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rules_engine import host as hosts
-from rules_engine.actions import Action, Change, Outcome, Parameter
+from rules_engine.actions import SECRETS, Action, Change, Outcome, Parameter, covers
+from rules_engine.isolation import HIDDEN
 from rules_engine.project import load_program
-from rules_engine.testing.plugins import HOSTILE_VALUES, SECRETS, covers, hostile_contacts, make_call
+from rules_engine.testing.plugins import HOSTILE_VALUES, hostile_contacts, make_call
 
 MAX_FAILURES = 3  # of one kind that are told
 SAMPLES = {
@@ -73,7 +74,8 @@ def _check_action(host: hosts.Host, action: Action, settings: dict[str, Any], pr
         yield Check(action.name, "a look-up is answered", _problem(unknown) or lied, _state(unknown))
     secrets = [str(value) for name, value in settings.items() if any(word in name for word in SECRETS) and len(str(value)) > 3]
     if secrets:
-        yield Check(action.name, "no secret in an outcome", "it is there" if any(secret in str(outcome) for secret in secrets) else "")
+        told = any(secret in str(outcome) for secret in (*secrets, HIDDEN))  # a child's are hidden on the way
+        yield Check(action.name, "no secret in an outcome", "it is there" if told else "")
 
 
 def _perform(action: Action, call: Any, function: Callable[[Any], Any] | None = None) -> Any:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -370,6 +371,37 @@ def test_a_module_says_itself_what_its_settings_allow_and_is_asked_once(tmp_path
         action = loaded.actions["spy.send"]
         assert [idempotency(action, {"safe": True}) for _ in range(3)] == ["key"] * 3 and idempotency(action, {}) == "none"
         loaded.pools["spy"].close()
+
+
+def test_a_secret_that_it_tells_is_hidden(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("CAMP_TELLS_API_KEY", "from-the-environment")
+    torture.install(tmp_path, "tells", torture.ONE.format("tells").replace(
+        "lambda call: Outcome('accepted')", "lambda call: print('now', dict(call.settings), os.environ['CAMP_TELLS_API_KEY']) or "
+        "call.primary and 1 / 0 or Outcome('accepted', call.settings['token'])").replace("perform=", "primary=Parameter('x'), perform="))
+    with installed(tmp_path) as loaded:
+        action = loaded.actions["tells.do"]
+        outcome = action.perform(make_call(action, tmp_path, settings={"token": "hunter2", "user": "ana"}))
+    assert outcome.detail == "(hidden)"
+    told = capfd.readouterr().err
+    assert "hunter2" not in told and "from-the-environment" not in told and "'user': 'ana'" in told and "(hidden)" in told
+
+
+def test_a_service_manager_that_ends_all_processes_does_not_break_a_hand_over(tmp_path):
+    torture.install(tmp_path, "slow", torture.ONE.format("slow").replace("lambda call: ", "lambda call: time.sleep(0.4) or "))
+    with installed(tmp_path) as loaded:
+        (pid,) = loaded.pools["slow"].pids()
+        threading.Timer(0.15, os.kill, (pid, signal.SIGTERM)).start()
+        assert run(loaded, "slow.do", None).state == "accepted" and loaded.pools["slow"].pids() == [pid]
+
+
+@pytest.mark.parametrize(("name", "words"), [("gone", "exit status 3"), ("leaves", "exit status 0"), ("hang", "no answer")])
+def test_it_works_where_the_system_has_no_handles_of_processes(tmp_path, monkeypatch, name, words):
+    monkeypatch.setattr(isolation, "_pidfd", lambda pid: -1)
+    torture.install(tmp_path, "bad", torture.callers())
+    with installed(tmp_path) as loaded:
+        outcome = run(loaded, "bad.do", name)
+        assert outcome.state == "unknown" and words in outcome.detail
+        assert run(loaded, "bad.do", "fine").state == "accepted"
 
 
 # ---------------------------------------------------------------- the end
