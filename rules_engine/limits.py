@@ -19,3 +19,15 @@ MAX_PLUGIN_FRAME = 8_000_000      # bytes of one request to a third-party plugin
 MAX_PLUGIN_ANSWER = 2_000_000     # bytes of one answer of it; more is a flood, and its process ends
 MAX_PLUGIN_CHATTER = 64_000       # bytes that it prints during one call and that are shown
 MAX_PLUGIN_MEMORY = 2_000_000_000  # bytes of data of its process; beyond it Python raises MemoryError there
+
+MAX_BODY_BYTES = 5_000_000        # one HTTP request with events or contacts, unpacked
+MAX_ITEMS = 10_000                # events or contacts in one HTTP request
+MAX_FORM_BYTES = 100_000          # one form, unsubscribe or preference post
+MAX_FORM_FIELDS = 100             # fields of one form
+MAX_BEACON_BYTES = 10_000         # what the script of a page sends
+MAX_BODY_SECONDS = 20             # a client that sends its body more slowly is cut off
+MAX_CONNECTIONS = 1_000           # HTTP connections at once
+MAX_QUEUE = 20_000                # arrivals that wait for the writer; above it 503
+MAX_BACKLOG = 500_000             # rows of the log that the engine has not read yet; above it 503
+MAX_KEPT_VISITS = 10_000          # opens and clicks kept in memory while the store can't be written
+MAX_ADDRESSES = 50_000            # client addresses whose rate is remembered

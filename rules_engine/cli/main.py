@@ -21,7 +21,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "simulate": ("simulate", "Play events through the campaigns; nothing leaves."),
     },
     "Run": {
-        "contact": ("contacts", "Import, list, show and change contacts."),
+        "contact": ("contacts", "Import, list, show, change and merge contacts."),
         "event": ("events", "Bring in what happened."),
         "run": ("service", "Run the campaigns: the service, or once."),
         "outbox": ("outbox", "What is to leave, what left, what is unknown."),

@@ -12,6 +12,7 @@ from rules_engine.cli import errors, output
 from rules_engine.cli.options import database_option
 from rules_engine.cli.settings import Settings
 
+LINKING = ("email", "sms")  # plugins whose messages have links that lead to us
 SAME = 3  # reports of the same cause
 
 
@@ -24,9 +25,12 @@ SAME = 3  # reports of the same cause
 @click.option(
     "--dry-run", is_flag=True, help="Tell what would be done now (or until TIME), on a copy; nothing is kept, nothing leaves."
 )
+@click.option("--web", metavar="ADDR", help="Take in facts over HTTP, too: 127.0.0.1:8080, :8080 (this machine), 0.0.0.0:8080.")
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
-def run_command(once: bool, until: str | None, no_dispatch: bool, dry_run: bool, db: str | None, as_json: bool) -> int:
+def run_command(
+    once: bool, until: str | None, no_dispatch: bool, dry_run: bool, web: str | None, db: str | None, as_json: bool
+) -> int:
     """Run this project's campaigns: take in events, do what is due, hand over messages.
 
     Without options it runs until it is told to end (Ctrl-C or SIGTERM), and finishes what it is doing. It may be killed at
@@ -34,6 +38,8 @@ def run_command(once: bool, until: str | None, no_dispatch: bool, dry_run: bool,
     """
     from rules_engine.cli.loading import load_project, moment, open_store
 
+    if web is not None and (once or until is not None or dry_run):
+        raise errors.usage("--web listens until it is told to end", "leave out --once, --until and --dry-run")
     settings = Settings({"database": db})
     loaded = load_project((), settings)
     end = moment(until, loaded.program.zone, "--until")
@@ -41,7 +47,7 @@ def run_command(once: bool, until: str | None, no_dispatch: bool, dry_run: bool,
     if dry_run:
         return _try(loaded, settings, end, as_json)
     with open_store(None, write=True, create=True, settings=settings) as store:
-        summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch)
+        summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, web)
         later = store.counts().events.get("new", 0) if end is not None and not summary.stopped else 0
     _show(summary, settings, as_json)
     if later:
@@ -58,12 +64,19 @@ def run_command(once: bool, until: str | None, no_dispatch: bool, dry_run: bool,
     )
 
 
-def _run(store: Any, loaded: Any, settings: Settings, until: int | None, ends: bool, dispatch: bool) -> Any:
+def _run(
+    store: Any, loaded: Any, settings: Settings, until: int | None, ends: bool, dispatch: bool, web: str | None = None
+) -> Any:
+    from rules_engine.cli.web import beside, signed_links
     from rules_engine.clock import SystemClock
     from rules_engine.service import loop
 
     # A plugin sees its own table and nothing else, but for the folder of the texts, which is the project's.
     tables = settings.tables(sorted({*loaded.host.plugins, *loaded.host.providers.values()}))
+    links = signed_links(settings)
+    for name in LINKING:
+        if links is not None and name in tables:
+            tables[name]["links"] = links
     options: dict[str, Any] = {
         "sources": loaded.sources,
         "settings": {name: {"templates": str(loaded.project.templates), **table} for name, table in tables.items()},
@@ -75,6 +88,8 @@ def _run(store: Any, loaded: Any, settings: Settings, until: int | None, ends: b
             return loop.run_once(
                 store, loaded.program, loaded.host, SystemClock(), until, lambda done: ticker.show(_progress(done)), **options
             )
+    if web is not None:
+        options["beside"] = beside(web, loaded, settings)
     output.say(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
         f"on {settings.database}; Ctrl-C ends"

@@ -174,5 +174,5 @@ def _paths(content: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 def shown(setting: Setting) -> Any:
     """A value as it may be shown: secrets are not."""
-    word = setting.name.rsplit(".", 1)[-1].lower()
-    return "(hidden)" if setting.value and any(secret in word for secret in SECRETS) else setting.value
+    name = setting.name.lower()  # all of it: [web.tokens] names each token by its owner
+    return "(hidden)" if setting.value and any(secret in name for secret in SECRETS) else setting.value

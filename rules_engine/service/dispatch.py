@@ -25,6 +25,7 @@ from rules_engine.host import Host
 from rules_engine.limits import MAX_ATTEMPTS
 from rules_engine.service import faults as points
 from rules_engine.service.breaker import Breaker
+from rules_engine.service.lanes import Job, Lanes
 from rules_engine.service.runner import Runner, ThreadRunner
 from rules_engine.service.throttle import Throttles
 from rules_engine.store import codec
@@ -60,6 +61,7 @@ KeyFields = Callable[[EffectRow], Mapping[str, Any]]
 class Dispatcher:
     """Hands over what is due. Call it under the store's run lock, from one thread.
 
+    runner: calls plugins in `turn`, one after the other for the caller; make_runner: makes the runner of each lane of `beat`.
     settings: each plugin's table of camp.toml, secrets filled in, by the plugin's name. attributes: a contact's attributes from
     its state; default: the engine's. recheck(state, effect, now): the engine's own word on whether an effect may leave now (None: it
     may); without it only expiry, suppression and consent are looked at. throttles: None: nothing is throttled. key_fields: what an
@@ -79,6 +81,7 @@ class Dispatcher:
         throttles: Throttles | None = None,
         key_fields: KeyFields | None = None,
         runner: Runner | None = None,
+        make_runner: Callable[[], Runner] | None = None,
         faults: points.Faults = points.none,
     ) -> None:
         self._store, self._host, self._clock, self._faults = store, host, clock, faults
@@ -87,7 +90,10 @@ class Dispatcher:
         self._recheck, self._key_fields = recheck, key_fields
         self._throttles = throttles or Throttles({}, {})
         self._runner = runner or ThreadRunner()
+        self._lanes = Lanes(make_runner or (lambda: ThreadRunner(1)))
         self._breakers: dict[str, Breaker] = {}
+        self._ended: list[tuple[Job, Outcome]] = []  # not yet recorded
+        self._asking: set[str] = set()  # unknown effects whose provider is being asked
         self._look = LOOK
 
     # ------------------------------------------------------------ verbs
@@ -110,17 +116,83 @@ class Dispatcher:
         claimed = self._claim(now if until is None else until, now, bench)
         if not claimed:
             return bench.ended if bench.moved else None
+        jobs = self._begin(claimed)
+        self._ended += zip(jobs, self._runner.run([(job.action, job.call) for job in jobs]), strict=True)
+        return bench.ended + self._record(until)
+
+    def beat(self) -> Counter | None:
+        """As `turn`, without waiting for any plugin: records the hand-overs that have ended, and begins as many as there is room for
+        (`Lanes`). None if there was nothing to do; what is under way is `flying`. Raises StoreError."""
+        settled, now = self.gather(), self._clock.now()
+        full = [name for name in self._host.actions if not self._lanes.room(self.provider_of(name), True)]
+        bench = _LaneBench(self, now)
+        claimed = self._store.claim_effects(now, now, LOOK, bench.judge, full)
+        for job in self._begin(claimed):
+            self._lanes.start(job)
+        asked = self._ask(now)
+        return settled + bench.ended if settled or claimed or bench.moved or asked else None
+
+    def gather(self) -> Counter:
+        """Records what has ended: new state -> count. Raises StoreError; what could not be recorded is kept for the next time."""
+        self._ended += self._lanes.finished()
+        return self._record(None)
+
+    @property
+    def flying(self) -> int:
+        """Calls that `beat` has begun and not yet recorded."""
+        return self._lanes.flying + len(self._ended)
+
+    def wait(self, milliseconds: int) -> bool:
+        """Waits until a call has ended, at most so long; whether one has."""
+        return bool(self._ended) or self._lanes.wait(milliseconds)
+
+    def _ask(self, now: int) -> int:
+        """Begins look-ups, each in a lane of its provider; how many."""
+        begun = 0
+        for candidate in self._store.lookups(now, LOOK_UPS):
+            job = self._question(candidate)
+            if job.action is None or candidate.effect.id in self._asking or not self._lanes.room(job.provider, False):
+                continue
+            self._asking.add(candidate.effect.id)
+            self._lanes.start(job)
+            begun += 1
+        return begun
+
+    def _begin(self, claimed: list[Candidate]) -> list[Job]:
+        """The calls of what was claimed. The claim is durable now, and no plugin has been called."""
+        jobs = [
+            Job(
+                self.provider_of(candidate.effect.action),
+                candidate,
+                self._host.actions.get(candidate.effect.action),
+                self._call(candidate),
+            )
+            for candidate in claimed
+        ]
+        if jobs:
+            self._faults(points.BEFORE_CALL)
+        return jobs
+
+    def _record(self, until: int | None) -> Counter:
+        """Outcomes into the store, with what the log is told of them. An outcome is forgotten here only when it is durable."""
+        if not self._ended:
+            return Counter()
         settlements, news = [], []
-        for candidate, outcome in self._hand_over(claimed):
-            at = self._clock.now() if until is None else candidate.effect.next_at or candidate.effect.at
-            settlement = self._settlement(candidate.effect, outcome, at)
+        for job, outcome in self._ended:
+            effect = job.candidate.effect
+            at = self._clock.now() if until is None else effect.next_at or effect.at
+            settlement = self._looked_up(effect, outcome) if job.asks else self._settlement(effect, outcome, at)
             settlements.append(settlement)
-            news += self._news(candidate.effect, settlement.state, settlement.detail, at)
-            if until is None:
-                self._tell_breaker(candidate.effect.action, outcome)
+            if settlement.state == "failed" or not job.asks:
+                news += self._news(effect, settlement.state, settlement.detail, at)
         self._faults(points.AFTER_CALL)
         self._store.settle(settlements, news)
-        return bench.ended + Counter(settlement.state for settlement in settlements)
+        ended, self._ended = self._ended, []
+        for job, outcome in ended:
+            self._asking.discard(job.candidate.effect.id)
+            if until is None and not job.asks:
+                self._tell_breaker(job.candidate.effect.action, outcome)
+        return Counter(settlement.state for settlement in settlements)
 
     def look_up(self) -> Counter | None:
         """Asks providers about unknown effects whose time for that has come: new state -> count; None if there are none. Raises
@@ -129,15 +201,14 @@ class Dispatcher:
         asked = [item for item in self._store.lookups(now, LOOK_UPS) if self._lookup_of(item.effect) is not None]
         if not asked:
             return None
-        work = [(self._lookup_of(candidate.effect), self._call(candidate)) for candidate in asked]
-        settlements, news = [], []
-        for candidate, outcome in zip(asked, self._runner.run(work), strict=True):
-            settlement = self._looked_up(candidate.effect, outcome)
-            settlements.append(settlement)
-            if settlement.state == "failed":
-                news += self._news(candidate.effect, settlement.state, settlement.detail, settlement.at)
-        self._store.settle(settlements, news)
-        return Counter(settlement.state for settlement in settlements)
+        jobs = [self._question(candidate) for candidate in asked]
+        self._ended += zip(jobs, self._runner.run([(job.action, job.call) for job in jobs]), strict=True)
+        return self._record(None)
+
+    def _question(self, candidate: Candidate) -> Job:
+        """What became of an unknown effect, as a job for its provider."""
+        effect = candidate.effect
+        return Job(self.provider_of(effect.action), candidate, self._lookup_of(effect), self._call(candidate), asks=True)
 
     def _claim(self, due: int, now: int, bench: _Bench) -> list[Candidate]:
         """Looks at a few where only a few can be taken, and further if none of those could be."""
@@ -148,14 +219,6 @@ class Dispatcher:
         return claimed
 
     # ------------------------------------------------------------ hand-over
-
-    def _hand_over(self, claimed: list[Candidate]) -> list[tuple[Candidate, Outcome]]:
-        work = []
-        for candidate in claimed:
-            action = self._host.actions.get(candidate.effect.action)
-            work.append((action, self._call(candidate)))
-        self._faults(points.BEFORE_CALL)
-        return list(zip(claimed, self._runner.run(work), strict=True))
 
     def _call(self, candidate: Candidate) -> Call:
         effect = candidate.effect
@@ -296,12 +359,18 @@ class _Bench:
             if verdict.state not in ("later", "held"):
                 self.ended[verdict.state] += 1
             return verdict
-        kind = self._dispatcher.repeatable(candidate.effect)
+        return self._claim(candidate) if self._fits(candidate.effect) else None
+
+    def _fits(self, effect: EffectRow) -> bool:
+        """Whether one more of its kind may be claimed. One claim is all of what can be repeated or all of what can't."""
+        kind = self._dispatcher.repeatable(effect)
         if self._left is None:
             self.repeatable, self._left = kind, BATCH if kind else self._dispatcher._runner.workers
-        if kind != self.repeatable:
-            return None
-        return self._claim(candidate)
+        return kind == self.repeatable
+
+    def _took(self, effect: EffectRow) -> None:
+        assert self._left is not None
+        self._left -= 1
 
     def _claim(self, candidate: Candidate) -> Verdict:
         """The last question, because asking it counts: whether the throttles let it through."""
@@ -312,8 +381,7 @@ class _Bench:
             if until is not None:
                 self.moved = True
                 return Verdict("later", f"{throttle.name}: at most {throttle.count:,} in {throttle.period // 1000:,} s", until)
-        assert self._left is not None
-        self._left -= 1
+        self._took(effect)
         if not self._replay:
             dispatcher.breaker(effect.action).begin(now)
         return CLAIM._replace(spent=tuple((item.name, item.slot_of(now), item.oldest(now)) for item in throttles))
@@ -344,6 +412,21 @@ class _Bench:
             return Verdict("held", found.reason)
         news = dispatcher._news(effect, found.outcome, found.reason, self._now)
         return Verdict(ENDED.get(found.outcome, "cancelled"), found.reason, news=tuple(news))
+
+
+class _LaneBench(_Bench):
+    """Claims what the lanes of each provider have room for."""
+
+    def __init__(self, dispatcher: Dispatcher, now: int) -> None:
+        super().__init__(dispatcher, now, replay=False)
+        self._taken: Counter[str] = Counter()
+
+    def _fits(self, effect: EffectRow) -> bool:
+        provider = self._dispatcher.provider_of(effect.action)
+        return self._dispatcher._lanes.room(provider, self._dispatcher.repeatable(effect)) > self._taken[provider]
+
+    def _took(self, effect: EffectRow) -> None:
+        self._taken[self._dispatcher.provider_of(effect.action)] += 1
 
 
 # ---------------------------------------------------------------- rules, pure

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from rules_engine.clock import Clock
-from rules_engine.facts import Wake
+from rules_engine.facts import MERGED, Event, Wake
 from rules_engine.limits import MAX_CONTACT_BYTES
 from rules_engine.service import faults as points
 from rules_engine.service.refill import Refill
 from rules_engine.store import codec
-from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, LogRow, Store
+from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, LogRow, Store, StoreError
 
 log = logging.getLogger("camp.pump")
 
@@ -203,6 +203,9 @@ class Pump:
             self._store.commit(saved)
         except _BAD as error:
             return self._take_apart(block, error)
+        except StoreError:
+            self._forget()
+            raise
         self._single = max(0, self._single - 1)
         self._cache.put(saved.states)
         for wake, _ in saved.stuck:
@@ -211,6 +214,12 @@ class Pump:
         if saved.cursor is not None:
             self._cursor = saved.cursor
         return block.turn()
+
+    def _forget(self) -> None:
+        """A commit whose answer was an error may have happened all the same (a server that died while it answered): what is in memory
+        counts no more."""
+        self._cache = _Cache(self._cache.size)
+        self._ahead = []
 
     def _take_apart(self, block: _Block, error: Exception) -> Turn:
         """Nothing of the block was saved. Larger than one: all of it again, one by one. One: it is set aside."""
@@ -241,7 +250,7 @@ class _Block:
         program: Any,
         rows: dict[str, ContactRow],
         at: int,
-        refill: Callable[[str, dict], None],
+        refill: Callable[..., None],
         replay: bool,
     ) -> None:
         self._refill, self._replay = refill, replay
@@ -259,13 +268,21 @@ class _Block:
         if isinstance(row.cause, Wake):
             now = max(now, row.cause.at)
         self.first = self.first or row
-        reason = self._apply(row.cause.contact, row.cause, now)
+        reason = self._apply(row.cause.contact, self._brought_up(row.cause), now)
         self.events += 1
         if reason is None:
             self.saved.done.append(row.seq)
         else:
             log.warning("event %s of %s is set aside: %s", getattr(row.cause, "id", "timer"), row.cause.contact, reason)
             self.saved.set_aside.append((row.seq, reason))
+
+    def _brought_up(self, cause: Cause) -> Cause:
+        """What another contact was, as today's program asks about it: an older one may have sent it off."""
+        if not isinstance(cause, Event) or cause.name != MERGED:
+            return cause
+        from rules_engine.engine.merge import bring_up
+
+        return bring_up(self._program, cause, self._refill)
 
     def wake(self, contact: str, now: int) -> None:
         """One due wake-up. One that fails is switched off and kept in the log: it must not come back in each block for ever."""
@@ -386,7 +403,7 @@ class _Cache:
     larger, and decoding it anew for each block makes a cached state and one read after a restart the same thing."""
 
     def __init__(self, size: int) -> None:
-        self._size, self._used = size, 0
+        self.size, self._used = size, 0
         self._rows: OrderedDict[str, ContactRow] = OrderedDict()
 
     def get(self, contact: str) -> ContactRow | None:
@@ -400,7 +417,7 @@ class _Cache:
             self.drop(row.contact)
             self._rows[row.contact] = row
             self._used += _weight(row)
-        while self._used > self._size and self._rows:
+        while self._used > self.size and self._rows:
             _, row = self._rows.popitem(last=False)
             self._used -= _weight(row)
 
@@ -410,7 +427,7 @@ class _Cache:
             self._used -= _weight(row)
 
 
-def _no_refill(contact: str, state: dict) -> None:
+def _no_refill(contact: str, state: dict, beyond: Iterable[str] = ()) -> None:
     """For engines of tests, which have no questions about the past."""
 
 

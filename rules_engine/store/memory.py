@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rules_engine.clock import Clock, SystemClock
@@ -52,6 +52,7 @@ class MemoryStore:
         self._ids: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._new: list[tuple[int, int]] = []  # heap of (at, seq); rows that are new no more are dropped when met
         self._contacts: dict[str, ContactRow] = {}
+        self._addresses: dict[tuple[str, str], str] = {}
         self._wakes: list[tuple[int, str]] = []  # heap of (wake_at, contact), stale ones dropped when met
         self._journal: list[Decision] = []
         self._effects: dict[str, EffectRow] = {}
@@ -74,7 +75,8 @@ class MemoryStore:
         duplicates: list[int] = []
         conflicts: list[int] = []
         for index, arrival in enumerate(arrivals):
-            print_ = codec.fingerprint(arrival.cause)
+            print_ = codec.fingerprint(arrival.cause, arrival.undated)
+            self._addresses.update({(kind, address): contact for kind, address, contact in codec.addresses(arrival.cause)})
             known = self._ids.get((arrival.source, arrival.cause.id))
             if known is None:
                 self._add(arrival, print_)
@@ -120,6 +122,10 @@ class MemoryStore:
         """See Store."""
         return None if self.read_log(after, 1) else self._stamp()
 
+    def backlog(self, limit: int) -> int:
+        """See Store."""
+        return len(self.read_log(0, limit))
+
     def events_of(self, contact: str, limit: int = 1_000) -> list[LogRow]:
         """See Store."""
         return [row for row in self._log if row.cause.contact == contact][-limit:]
@@ -158,6 +164,10 @@ class MemoryStore:
     def contacts(self, ids: Iterable[str]) -> dict[str, ContactRow]:
         """See Store."""
         return {id: self._contacts[id] for id in ids if id in self._contacts}
+
+    def contact_at(self, kind: str, address: str) -> str | None:
+        """See Store."""
+        return self._addresses.get((kind, codec.plain(codec.address(kind, address))))
 
     def contact_ids(self, after: str = "", limit: int = 1_000) -> list[str]:
         """See Store."""
@@ -251,11 +261,17 @@ class MemoryStore:
 
     # ------------------------------------------------------------ the outbox
 
-    def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
+    def claim_effects(
+        self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None], full: Collection[str] = ()
+    ) -> list[Candidate]:
         """See Store."""
-        ripe = [effect for effect in self._ripe() if effect.next_at <= due]
+        ripe = [effect for effect in self._ripe() if effect.next_at <= due and effect.action not in full]
+        seen: Counter[tuple[str, str]] = Counter()
         claimed = []
-        for effect in sorted(ripe, key=lambda effect: (effect.next_at, effect.seq))[:limit]:
+        for effect in sorted(ripe, key=lambda effect: (effect.next_at, effect.seq)):
+            seen[effect.state, effect.action] += 1
+            if seen[effect.state, effect.action] > limit:
+                continue
             state = self._contacts.get(effect.contact)
             pending = any(row.cause.contact == effect.contact for row in self.read_log(self._position.cursor, len(self._log)))
             paused = EVERYTHING in self._pauses or effect.ruleset in self._pauses

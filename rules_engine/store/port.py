@@ -6,7 +6,7 @@ claims effects. Every verb that writes is one transaction, durable when it retur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -66,11 +66,12 @@ class BadData(ValueError):
 
 class Arrival(NamedTuple):
     """One thing for the log. `acted`: an event that the engine emitted for the contact itself, which has acted already: kept as
-    done."""
+    done. `undated`: its sender gave no time, so `at` is when it came: a repeat under the same id is a repeat whenever it comes."""
 
     cause: Event | ContactChange
     source: str = SOURCE_EVENTS
     acted: bool = False
+    undated: bool = False
 
 
 class Recorded(NamedTuple):
@@ -282,6 +283,9 @@ class Store(Protocol):
         """The wall's time if no new row lies behind `after`, else None. Nobody is appending at that moment, so no event of an
         earlier time can turn up later: wake-ups due up to it may fire (law 4)."""
 
+    def backlog(self, limit: int) -> int:
+        """How many rows of the log are new, counted up to `limit`."""
+
     def events_of(self, contact: str, limit: int = 1_000) -> list[LogRow]:
         """A contact's rows of the log, the latest `limit`, in order of arrival."""
 
@@ -297,6 +301,10 @@ class Store(Protocol):
     # contacts
     def contacts(self, ids: Iterable[str]) -> dict[str, ContactRow]:
         """States of those contacts that exist; one select."""
+
+    def contact_at(self, kind: str, address: str) -> str | None:
+        """The contact that was last told to have this `email` or `phone` (`codec.address` says which spellings are one): by
+        contacts brought in from outside, not by actions of campaigns."""
 
     def contact_ids(self, after: str = "", limit: int = 1_000) -> list[str]:
         """Ids behind `after`, sorted."""
@@ -326,10 +334,12 @@ class Store(Protocol):
         """All decisions behind a number, in order."""
 
     # the outbox
-    def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
-        """Looks at up to `limit` effects whose time is up to and including `due`, oldest first, and does with each what `judge`
-        says, in one transaction; returns those claimed, with their new attempt number. now: the wall's time, kept with the
-        claim."""
+    def claim_effects(
+        self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None], full: Collection[str] = ()
+    ) -> list[Candidate]:
+        """Looks at up to `limit` effects of each action whose time is up to and including `due`, oldest first, and does with each
+        what `judge` says, in one transaction; returns those claimed, with their new attempt number. now: the wall's time, kept with
+        the claim. full: actions that are not looked at: a long queue of theirs stands in nobody's way."""
 
     def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
         """Records outcomes and what the log is told of them; returns how many counted."""

@@ -146,4 +146,16 @@ class Audit(peewee.Model):
     detail = peewee.TextField()
 
 
-TABLES = (Meta, Program, Contact, Event, Decision, Effect, Attempt, Pause, Throttle, Audit)
+class Address(peewee.Model):
+    """Whose an e-mail address or phone number is: the contact that was last told to have it (`codec.address`)."""
+
+    kind = peewee.TextField()
+    address = peewee.TextField()
+    contact = peewee.TextField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("kind", "address")
+        without_rowid = True
+
+
+TABLES = (Meta, Program, Contact, Event, Decision, Effect, Attempt, Pause, Throttle, Audit, Address)
