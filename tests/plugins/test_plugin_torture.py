@@ -444,3 +444,34 @@ def test_the_whole_crowd_installed_does_not_stop_the_commands(crowd, tmp_path):
     assert camp("contact", "import", "samples/contacts.jsonl", cwd=shop).returncode == 0
     ran = camp("run", "--once", cwd=shop)
     assert ran.returncode == 0 and list(shop.glob("outbox/*.eml")), ran
+
+
+def test_a_service_with_a_plugin_that_hangs_and_dies_hands_over_all_else(tmp_path):
+    """`camp run --once` on a database: one `unknown` for each call that can't be known, with its reason; everything else has left."""
+    site, shop = tmp_path / "site", tmp_path / "shop"
+    torture.install(site, "bad", torture.callers())
+    torture.install(site, "good", torture.GOOD)
+    shop.mkdir()
+    (shop / "camp.toml").write_text('database = "camp.db"\n')
+    (shop / "a.camp").write_text(
+        "EVENT go WITH how: text\nRULE r\n  WHEN go\n    THEN bad.do event.how\nEND\nRULE s\n  WHEN go\n    THEN good.send event.how\nEND\n"
+    )
+    words = ["hang", "fine", "segfault", "gone", "fine", "raise", "fine"]
+    facts = [{"id": f"e{n}", "event": "go", "contact": f"c{n}", "at": "2026-03-02T09:00:00Z", "data": {"how": how}} for n, how in enumerate(words)]
+    (shop / "events.jsonl").write_text("".join(json.dumps(fact) + "\n" for fact in facts))
+    environment = {**os.environ, "PYTHONPATH": str(site), "XDG_CONFIG_HOME": str(tmp_path)}
+
+    def camp(*arguments):
+        return subprocess.run([sys.executable, "-m", "rules_engine", *arguments], cwd=shop, env=environment, capture_output=True, text=True,
+                              timeout=60)
+
+    assert camp("event", "import", "events.jsonl").returncode == 0
+    ran = camp("run", "--once")
+    assert ran.returncode == 6 and "Traceback" not in ran.stdout, ran
+    rows = [json.loads(line) for line in camp("outbox", "list", "--json").stdout.splitlines()]
+    found = {(row["action"], row["contact"]): (row["state"], row["detail"]) for row in rows}
+    assert len(found) == 14
+    for number, how in enumerate(words):
+        state, detail = found["bad.do", f"c{number}"]
+        assert found["good.send", f"c{number}"][0] == "accepted"
+        assert state == torture.AT_CALL.get(how, ("", "accepted"))[1] and (how == "fine" or "plugin bad" in detail), (how, state, detail)
