@@ -293,7 +293,7 @@ def test_loading_again_is_quick():
 
 
 def test_no_plugin_can_have_the_name_of_a_setting_of_camp():
-    from rules_engine.cli.settings import DEFAULTS
+    from rules_engine.cli.settings import DEFAULTS, TABLES
     from rules_engine.model.project import SETTINGS
 
-    assert {*DEFAULTS, *SETTINGS, "web"} <= set(host.RESERVED)
+    assert {*DEFAULTS, *SETTINGS, *TABLES} <= set(host.RESERVED)
