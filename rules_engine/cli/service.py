@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,7 @@ def run_command(
 def _run(
     store: Any, loaded: Any, settings: Settings, until: int | None, ends: bool, dispatch: bool, web: str | None = None
 ) -> Any:
+    from rules_engine.cli import mailbox
     from rules_engine.cli.web import beside, signed_links
     from rules_engine.clock import SystemClock
     from rules_engine.service import loop
@@ -88,13 +91,26 @@ def _run(
             return loop.run_once(
                 store, loaded.program, loaded.host, SystemClock(), until, lambda done: ticker.show(_progress(done)), **options
             )
-    if web is not None:
-        options["beside"] = beside(web, loaded, settings, options["settings"])
+    parts = [mailbox.watch(settings, loaded.program), beside(web, loaded, settings, options["settings"]) if web is not None else None]
+    options["beside"] = _all([part for part in parts if part is not None])
     output.say(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
         f"on {settings.database}; Ctrl-C ends"
     )
     return loop.run_forever(store, loaded.program, loaded.host, SystemClock(), **options)
+
+
+def _all(parts: Iterable[Callable[[Any], AbstractContextManager[Any]]]) -> Callable[[Any], AbstractContextManager[Any]]:
+    """Several things that run beside the service, as one."""
+
+    @contextmanager
+    def run(stop: Any) -> Iterator[None]:
+        with ExitStack() as stack:
+            for part in parts:
+                stack.enter_context(part(stop))
+            yield
+
+    return run
 
 
 def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> int:
