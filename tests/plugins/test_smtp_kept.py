@@ -162,6 +162,43 @@ def test_an_answer_too_many_is_never_read_as_the_next_ones():
     assert len(provider.connections) == 3
 
 
+@pytest.mark.parametrize("verdict", [b"354 what?", b"299 hm", b"nonsense"])
+def test_a_line_without_a_verdict_is_not_used_again(verdict):
+    """What the server says later on that line would be taken for its word on the next message."""
+    import socket
+
+    listener, said = socket.create_server(("127.0.0.1", 0)), []
+
+    def talk(line, number):
+        with line, line.makefile("rwb") as stream:
+            stream.write(b"220 hi\r\n")
+            stream.flush()
+            for command in stream:
+                said.append((number, command[:4]))
+                if command[:4] == b"DATA":
+                    stream.write(b"354 go\r\n")
+                    stream.flush()
+                    while stream.readline() not in (b".\r\n", b""):
+                        pass
+                    stream.write((verdict if number == 1 else b"250 ok") + b"\r\n")
+                elif command[:4] == b"QUIT":
+                    return
+                else:
+                    stream.write(b"250 ok\r\n")
+                stream.flush()
+
+    def serve():
+        for number in (1, 2):
+            line, _ = listener.accept()
+            threading.Thread(target=talk, args=(line, number), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    port = listener.getsockname()[1]
+    assert [hand(port, 1, timeout=2).state, hand(port, 2, timeout=2).state] == ["unknown", "accepted"]
+    assert [number for number, command in said if command == b"MAIL"] == [1, 2]
+    listener.close()
+
+
 def test_a_server_that_drips_cannot_outlast_the_time_out():
     import socket
 
