@@ -9,7 +9,7 @@ from typing import Any
 
 from rules_engine.cli import errors, output
 from rules_engine.cli.errors import Trouble, usage
-from rules_engine.cli.settings import Settings
+from rules_engine.cli.settings import Address, Settings
 
 
 def load_project(paths: Iterable[Path], settings: Settings) -> Any:
@@ -49,12 +49,21 @@ def moment(text: str | None, zone: str, option: str) -> int | None:
 
 
 @contextmanager
-def open_store(db: str | None, write: bool = False, create: bool = False, settings: Settings | None = None) -> Iterator[Any]:
+def open_store(
+    db: str | None, write: bool = False, create: bool = False, settings: Settings | None = None, faults: Any = None
+) -> Iterator[Any]:
     """The project's store, closed at the end. Trouble where there is no database and none is to be made."""
     from rules_engine import store
 
     settings = settings or Settings({"database": db})
     path = settings.database
+    if isinstance(path, Address):
+        opened = store.open_store(path.url, create=create, readonly=not write)
+        try:
+            yield opened
+        finally:
+            opened.close()
+        return
     if not path.exists() and not create:
         where = "" if settings.file or db else f"; there is no camp.toml in {settings.folder} or above it"
         raise Trouble(
@@ -68,7 +77,7 @@ def open_store(db: str | None, write: bool = False, create: bool = False, settin
         )
     if create and not path.parent.is_dir():
         raise Trouble(f"the folder of the database {path} does not exist", "make it, or name another file with --db")
-    opened = store.open_store(path, create=create, readonly=not write)
+    opened = store.open_store(path, create=create, readonly=not write, faults=faults)
     try:
         yield opened
     finally:

@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "plugin": ("plugins", "Actions and events that plugins bring."),
     },
     "Keep": {
+        "doctor": ("doctor", "What is wrong, and what to do about it."),
         "db": ("database", "Look after the database."),
         "config": ("config", "Settings, and where each comes from."),
         "completion": ("config", "Completion for your shell."),

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +24,13 @@ from rules_engine.host import Host
 from rules_engine.service import faults as points
 from rules_engine.service import throttle
 from rules_engine.service.dispatch import Attributes, Dispatcher
+from rules_engine.service.leased import LeasedRunner
+from rules_engine.service.logs import about
+from rules_engine.service.notify import alive, notify
 from rules_engine.service.pump import Engine, Pump, Turn
-from rules_engine.service.runner import Runner
+from rules_engine.service.runner import Runner, ThreadRunner
+from rules_engine.service.sent import SentJournal
+from rules_engine.service.spool import Spool
 from rules_engine.service.throttle import Throttles
 from rules_engine.store.port import Store, StoreError
 
@@ -103,18 +108,29 @@ class Service:
         progress: Callable[[Progress], None] | None = None,
         stop: Stop | None = None,
         faults: points.Faults = points.none,
+        sent: SentJournal | None = None,
+        meter: Any = None,
+        chores: Sequence[tuple[int, Callable[[], Any]]] = (),
+        spool: Spool | None = None,
         **pump: Any,
     ) -> None:
-        """Call it under the store's run lock: it recovers what a dead process left. pump: sizes for `Pump`."""
+        """Call it under the store's run lock: it recovers what a dead process left. sent: the send journal, where effects leave.
+        meter: a `metrics.Meter`. spool: a folder of files to be imported. chores: (seconds, job) of what is done beside the work, each
+        for a few milliseconds. pump: sizes for `Pump`.
+        """
         self.summary, self.stop = RunSummary(), stop or Stop()
         self._beside = runner is None  # a runner that is given is called in turn: tests and simulations know then what comes when
+        self._meter, self._spool, self.chores = meter, spool, tuple(chores)
         self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
         if hasattr(program, "warm"):  # a test's program may be anything with a digest
             program.warm()
-        store.record_program(program.digest, sources or {})
-        store.rouse(program.digest, store.position().clock)
-        self.pump = Pump(store, program, engine, faults=faults, **pump)
+        self._program, self._sources, self._sent = program, sources or {}, sent
+        self._make_pump = lambda: Pump(store, program, engine, faults=faults, **pump)
         real = engine is None
+        make_runner = None
+        if store.leases:
+            runner = LeasedRunner(runner or ThreadRunner(), store.hold)
+            make_runner = lambda: LeasedRunner(ThreadRunner(1), store.hold)  # noqa: E731
         self.dispatcher = (
             Dispatcher(
                 store,
@@ -126,18 +142,35 @@ class Service:
                 recheck=_recheck(program) if real else None,
                 throttles=Throttles(throttle.of_program(program), throttle.of_settings(settings or {})),
                 runner=runner,
+                make_runner=make_runner,
                 faults=faults,
+                sent=sent,
+                meter=meter,
             )
             if dispatch
             else None
         )
-        self.summary.at = self.pump.at
-        if self.dispatcher is not None:
-            self.summary.unknown = len(self.dispatcher.recover())
+        self.begin()
+
+    def begin(self) -> None:
+        """From what the store says, at the start and when `Store.tend` says that it touches something else now. A worker without a shard
+        changes nothing."""
+        store, program = self._store, self._program
+        self.waits = store.leases and not store.mine
+        lost = self._sent.reconcile(store, self._clock.now()) if self._sent is not None and self.dispatcher is not None else []
+        if not self.waits:
+            store.record_program(program.digest, self._sources)
+            store.rouse(program.digest, store.position().clock)
+        self.pump = self._make_pump()
+        self.summary.at = max(self.summary.at, self.pump.at)
+        if self.dispatcher is not None and not self.waits:
+            self.summary.unknown += len(lost) + len(self.dispatcher.recover())
 
     def work(self, until: int | None = None) -> bool:
         """All that can be done now (or up to `until`, in a replay): log, wake-ups, hand-overs, and what they lead to. False if
         stopped."""
+        if self._spool is not None:
+            self._spool.drain()
         while self._pump_all(until) and self._dispatch_all(until):
             if self._idle(until):
                 break
@@ -146,12 +179,15 @@ class Service:
 
     def beat(self) -> bool:
         """A little of everything, live: one block, one claim. Whether there was something to do."""
+        if self.waits:
+            return False
         turn = self.pump.live(self._clock)
         if turn is not None:
-            self.summary.add(turn)
+            self._count(turn)
         handed = not self.stop.wanted and self._hand_over(None)
+        fed = False if self.stop.wanted or self._spool is None else self._spool.beat()
         self._report()
-        return turn is not None or handed
+        return turn is not None or handed or fed
 
     def pause(self) -> int:
         """Milliseconds until something is due, at most POLL."""
@@ -163,9 +199,14 @@ class Service:
             turn = self.pump.live(self._clock) if until is None else self.pump.replay(until)
             if turn is None:
                 return True
-            self.summary.add(turn)
+            self._count(turn)
             self._report()
         return False
+
+    def _count(self, turn: Turn) -> None:
+        self.summary.add(turn)
+        if self._meter is not None:
+            self._meter.turn(turn)
 
     def _dispatch_all(self, until: int | None) -> bool:
         while not self.stop.wanted:
@@ -181,9 +222,11 @@ class Service:
         """Records the hand-overs that are under way, for so long at most; begins none."""
         end = self._clock.now() + milliseconds
         while self.dispatcher is not None and self.dispatcher.flying and self._clock.now() < end:
-            if not self.dispatcher.wait(POLL):
-                continue
+            ended = self.dispatcher.wait(POLL)
             try:
+                self._store.tend(leaving=True)
+                if not ended:
+                    continue
                 self.summary.effects.update(self.dispatcher.gather())
             except StoreError as error:
                 if not error.passing:
@@ -258,27 +301,35 @@ def run_forever(
     **options: Any,
 ) -> RunSummary:
     """Runs until SIGTERM or SIGINT, then finishes the current block and hand-over and returns. Trouble that passes (a locked
-    database, a full disk) is waited out. beside: what runs in threads of its own meanwhile (the web), begun once the lock is held and
-    drained at the end. options: see Service. Raises StoreError for what does not pass."""
-    with store.run_lock(), draining(options.pop("stop", None)) as stop:
+    database, a full disk, a server that restarts) is waited out. Where the store has leases, several processes share the work. beside:
+    what runs in threads of its own meanwhile (the web), begun once the lock is held and drained at the end. options: see Service. Raises
+    StoreError for what does not pass."""
+    with store.run_lock(alone=False, program=program.digest), draining(options.pop("stop", None)) as stop:
         service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
         with beside(stop) if beside is not None else contextlib.nullcontext():
-            _Loop(service, store, clock).run()
+            _Loop(service, store, clock, service.chores).run()
             service.finish(DRAIN)
         service.summary.stopped = True
+        notify("STOPPING=1")
+        log.info("the service ends", extra=about(what="service.stopped"))
         return service.summary
 
 
 class _Loop:
-    def __init__(self, service: Service, store: Store, clock: Clock) -> None:
-        self._service, self._store, self._clock = service, store, clock
+    def __init__(
+        self, service: Service, store: Store, clock: Clock, chores: Sequence[tuple[int, Callable[[], Any]]] = ()
+    ) -> None:
+        self._service, self._store, self._clock, self._chores = service, store, clock, chores
         self._scheduler = schedule.Scheduler()
         self._trouble = 0  # failed beats in a row
+        self._shaken = False  # what is in memory may not be what the store has
         self._busy = False
         self._hang_bell()
 
     def run(self) -> None:
         """Until somebody wants it to stop."""
+        notify("READY=1")
+        log.info("the service runs", extra=about(what="service.started"))
         self._beat()
         while not self._service.stop.wanted:
             self._scheduler.run_pending()
@@ -292,11 +343,16 @@ class _Loop:
     def _hang_bell(self) -> None:
         self._scheduler.clear()
         self._scheduler.every(HEARTBEAT_SECONDS).seconds.do(self._guarded, self._heartbeat)
+        self._scheduler.every(HEARTBEAT_SECONDS).seconds.do(self._guarded, alive)
         self._scheduler.every(MAINTENANCE_SECONDS).seconds.do(self._guarded, self._store.maintain)
+        for seconds, chore in self._chores:
+            self._scheduler.every(seconds).seconds.do(self._guarded, chore)
 
     def _guarded(self, job: Callable[[], None]) -> None:
         try:
             job()
+        except StoreError as error:
+            log.error("%s; trying again. %s", error.message, error.help, extra=about(what="store.trouble"))
         except Exception:
             log.exception("a job of the service failed")
 
@@ -305,14 +361,19 @@ class _Loop:
 
     def _beat(self) -> None:
         try:
+            self._shaken = self._store.tend() or self._shaken
+            if self._shaken:
+                self._service.begin()
+                self._shaken = False
             self._busy = self._service.beat()
             self._trouble = 0
         except StoreError as error:
             if not error.passing:
                 raise
+            self._shaken = self._store.leases  # a commit may have taken place although nobody could say so
             self._trouble += 1
             self._busy = False
-            log.error("%s; trying again. %s", error.message, error.help)
+            log.error("%s; trying again. %s", error.message, error.help, extra=about(what="store.trouble"))
 
     def _sleep(self) -> None:
         """In slices of POLL, so that a wish to stop is heard."""
