@@ -61,7 +61,7 @@ def watch(settings: Settings, program: Any) -> Callable[[Any], AbstractContextMa
     from rules_engine.clock import SystemClock
     from rules_engine.service import keys, mailbox
 
-    path, fields = settings.database, keys.key_fields(keys.keys_of(program))
+    path, fields = getattr(settings.database, "url", settings.database), keys.key_fields(keys.keys_of(program))
     return lambda stop: mailbox.watching(found, lambda: store.open_store(path), SystemClock(), fields)
 
 

@@ -128,10 +128,10 @@ def test_a_kept_connection_that_fails_before_the_text(stage, way, pipelining):
             second.append(now)
         return way if connection == 1 and now == stage and len(second) == 2 else ""
 
-    provider = Provider(choose, hang=0.25, pipelining=pipelining)
+    provider = Provider(choose, hang=0.4, pipelining=pipelining)
     with serving(provider) as port:
-        assert hand(port, 1, timeout=0.6).state == "accepted"
-        outcome = hand(port, 2, timeout=0.6)
+        assert hand(port, 1, timeout=4).state == "accepted"
+        outcome = hand(port, 2, timeout=4)
     refusal = way == "4xx" and stage != "MAIL"
     assert outcome.state == ("retry" if refusal else "accepted"), outcome
     assert len(provider.taken) == (1 if refusal else 2) and len(set(provider.taken)) == len(provider.taken)
