@@ -89,6 +89,7 @@ class Merging(Messages):
         state, into = self.state, self.parting.data["contact"]
         for iid, instance in list(self.instances.items()):
             instance.pop("next", None)
+            instance.pop("u", None)  # what it has sent off already goes on to whom the contact became
             self.leave(iid, instance, f"merged into {into}")
         derived = {item.name for item in self.program.derived}
         data = {
