@@ -324,7 +324,7 @@ class _Line(smtplib.SMTP):
         except (OSError, smtplib.SMTPException, ValueError) as error:
             return Outcome("unknown", f"the message was sent and not answered: {_problem(error)}")
         words = _words(text)
-        self.dirty = not 200 <= code < 600 or 300 <= code < 400
+        self.dirty = code != 250 and not 400 <= code < 600  # no verdict: who knows what it will say next
         if code == 250:
             queued = re.search(r"queued as ([\w.-]+)", words)
             return Outcome("accepted", f"250 {words}".rstrip(), queued[1] if queued else "")

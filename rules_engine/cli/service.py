@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,7 @@ def _run(
     web: str | None = None,
     **more: Any,
 ) -> Any:
+    from rules_engine.cli import mailbox
     from rules_engine.cli.web import beside, signed_links
     from rules_engine.clock import SystemClock
     from rules_engine.service import loop
@@ -110,13 +113,26 @@ def _run(
             return loop.run_once(
                 store, loaded.program, loaded.host, clock, until, lambda done: ticker.show(_progress(done)), **options
             )
-    if web is not None:
-        options["beside"] = beside(web, loaded, settings, options["settings"])
+    parts = [mailbox.watch(settings, loaded.program), beside(web, loaded, settings, options["settings"]) if web is not None else None]
+    options["beside"] = _all([part for part in parts if part is not None])
     output.say(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
         f"on {settings.database}; Ctrl-C ends"
     )
     return loop.run_forever(store, loaded.program, loaded.host, clock, **options)
+
+
+def _all(parts: Iterable[Callable[[Any], AbstractContextManager[Any]]]) -> Callable[[Any], AbstractContextManager[Any]]:
+    """Several things that run beside the service, as one."""
+
+    @contextmanager
+    def run(stop: Any) -> Iterator[None]:
+        with ExitStack() as stack:
+            for part in parts:
+                stack.enter_context(part(stop))
+            yield
+
+    return run
 
 
 def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> int:

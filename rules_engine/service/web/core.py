@@ -14,6 +14,7 @@ from starlette.requests import Request
 from rules_engine.clock import Clock
 from rules_engine.facts import Event
 from rules_engine.service.ingest import Fate, ReadContact, ReadEvent
+from rules_engine.service.keys import split_key
 from rules_engine.service.web.auth import require_token
 from rules_engine.service.web.chance import Chance
 from rules_engine.service.web.problems import PersonalProblem, Problem, busy
@@ -163,21 +164,6 @@ class Web:
         if effect is not None and effect.key is not None:
             data.update(zip(self.keys.get(effect.ruleset, ()), split_key(effect.key), strict=False))
         return channel, subject, data
-
-
-def split_key(key: str) -> list[str]:
-    """The values of a FOR EACH key as the engine writes it: `|` between several, `\\` before one that belongs to a value."""
-    if "|" not in key:
-        return [key]
-    parts, letters = [""], iter(key)
-    for letter in letters:
-        if letter == "\\":
-            parts[-1] += next(letters, "")
-        elif letter == "|":
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
 
 
 def clean(value: Any, limit: int = MAX_TEXT) -> Any:
