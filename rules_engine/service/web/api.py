@@ -20,6 +20,7 @@ from rules_engine.store.port import Arrival
 
 NO_ID = "without an id a repeat can't be recognised: send `id` with each event, or the header Idempotency-Key with each request"
 BREATH = 200  # items read before others get their turn
+_KEY = re.compile(r"[!-~]{1,200}")
 VISITOR = re.compile(r"visitor:[0-9a-f]{32}")
 
 Make = Callable[[Line], tuple[Arrival, bool]]
@@ -82,10 +83,10 @@ async def post_identify(web: Web, request: Request) -> Response:
 
 def _namer(web: Web, request: Request) -> Callable[[int], tuple[str, bool]]:
     """An id for an item without one, and whether a repeat of the request gives the same."""
-    key = request.headers.get("idempotency-key", "").strip()
-    if len(key) > 200:
-        raise Problem(400, "bad-key", "the header Idempotency-Key is longer than 200 characters")
-    if key:
+    key = request.headers.get("idempotency-key")
+    if key is not None:
+        if not _KEY.fullmatch(key):
+            raise Problem(400, "bad-key", "the header Idempotency-Key must be 1 to 200 letters, digits or signs, without blanks")
         return lambda number: (f"key:{short(request.url.path, key)}:{number}", True)
     return lambda number: (f"http:{web.chance()}", False)
 

@@ -45,7 +45,7 @@ def _ref(name: str) -> dict[str, str]:
 _ANY = {"type": "object"}
 _LINES = {"type": "string", "description": "One JSON object a line."}
 _WRITE = (400, 401, 403, 408, 413, 415, 422, 503)
-_KEY = {"Idempotency-Key": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,200}$"}}
+_KEY = {"Idempotency-Key": {"type": "string", "pattern": "^[!-~]{1,200}$"}}
 _FORM = {"application/x-www-form-urlencoded": _ANY, "multipart/form-data": _ANY}
 _PAGE = ("text/html", None, "A page.")
 _LOST = {404: ("text/html", None, "Nobody signed this link for this purpose.")}
@@ -168,7 +168,7 @@ def document(web: Web, clicks: Clicks) -> dict[str, Any]:
 
 def _operation(item: Endpoint, tokens: bool) -> dict[str, Any]:
     responses = {str(status): _response(kind, schema_, text) for status, (kind, schema_, text) in item.gives.items()}
-    for status in item.problems:
+    for status in (*item.problems, *(404 for _ in item.parameters)):
         said = responses.setdefault(str(status), {"description": "Why not, as problem details.", "content": {}})
         said["content"][MEDIA] = {"schema": _ref("Problem")}
         if item.path[:3] in ("/u/", "/p/", "/f/"):
