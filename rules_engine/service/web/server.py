@@ -7,6 +7,8 @@ import socket
 import threading
 from collections.abc import Callable
 
+import httptools  # noqa: F401  uvicorn and Starlette look for these two only when they need them
+import python_multipart  # noqa: F401
 import uvicorn
 
 from rules_engine.limits import MAX_CONNECTIONS
