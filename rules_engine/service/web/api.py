@@ -29,12 +29,11 @@ Make = Callable[[Line], tuple[Arrival, bool]]
 async def post_events(web: Web, request: Request) -> Response:
     """Takes in events."""
     web.authorise(request)
-    name_of = _namer(web, request)
+    name_of, known = _namer(web, request)
     default_at = _utc(web.clock.now())
 
     def make(line: Line) -> tuple[Arrival, bool]:
-        id, known = name_of(line.number)
-        arrival, anonymous = ingest.event_arrival(line.record or {}, web.read_event, lambda record: id, default_at, undated=True)
+        arrival, anonymous = ingest.event_arrival(line.record or {}, web.read_event, lambda record: name_of(line.number), default_at, undated=True)
         return arrival, anonymous and not known
 
     return await _take(web, request, make)
@@ -43,16 +42,15 @@ async def post_events(web: Web, request: Request) -> Response:
 async def post_contacts(web: Web, request: Request) -> Response:
     """Takes in contacts: new values of attributes."""
     web.authorise(request)
-    name_of = _namer(web, request)
+    name_of, known = _namer(web, request)
     now = web.clock.now()
 
     def make(line: Line) -> tuple[Arrival, bool]:
         record = dict(line.record or {})
         own = record.pop("at", None)
         undated = own in (None, "")
-        id, known = name_of(line.number)
         at = now if undated else ingest.moment(own, "at")
-        return ingest.contact_arrival(record, web.read_contact, at, id, undated=undated), not known
+        return ingest.contact_arrival(record, web.read_contact, at, name_of(line.number), undated=undated), not known
 
     return await _take(web, request, make)
 
@@ -81,14 +79,15 @@ async def post_identify(web: Web, request: Request) -> Response:
 # ---------------------------------------------------------------- shared
 
 
-def _namer(web: Web, request: Request) -> Callable[[int], tuple[str, bool]]:
-    """An id for an item without one, and whether a repeat of the request gives the same."""
+def _namer(web: Web, request: Request) -> tuple[Callable[[int], str], bool]:
+    """What gives an id to an item without one, and whether a repeat of the request gives the same."""
     key = request.headers.get("idempotency-key")
     if key is not None:
         if not _KEY.fullmatch(key):
             raise Problem(400, "bad-key", "the header Idempotency-Key must be 1 to 200 letters, digits or signs, without blanks")
-        return lambda number: (f"key:{short(request.url.path, key)}:{number}", True)
-    return lambda number: (f"http:{web.chance()}", False)
+        name = short(request.url.path, key)
+        return lambda number: f"key:{name}:{number}", True
+    return lambda number: f"http:{web.chance()}", False
 
 
 async def _take(web: Web, request: Request, make: Make) -> Response:
