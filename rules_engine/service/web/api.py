@@ -11,6 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rules_engine.facts import Event
 from rules_engine.service import ingest
 from rules_engine.service.ingest import Fate, Line
 from rules_engine.service.web import bodies
@@ -19,6 +20,7 @@ from rules_engine.service.web.problems import Problem, json_response
 from rules_engine.store.port import Arrival
 
 NO_ID = "without an id a repeat can't be recognised: send `id` with each event, or the header Idempotency-Key with each request"
+NO_KEY = "a repeat can't be recognised, and sets the same values again: the header Idempotency-Key with each request makes it one"
 BREATH = 200  # items read before others get their turn
 _KEY = re.compile(r"[!-~]{1,200}")
 VISITOR = re.compile(r"visitor:[0-9a-f]{32}")
@@ -109,23 +111,29 @@ async def _take(web: Web, request: Request, make: Make) -> Response:
         without += anonymous
     for index, fate in zip(places, await web.record(arrivals), strict=True):
         fates[index] = fate
-    ids = dict(zip(places, (arrival.cause.id for arrival in arrivals), strict=True))
+    ids = {place: _shown_id(arrival) for place, arrival in zip(places, arrivals, strict=True)}
+    warning = "" if not without else NO_ID if isinstance(arrivals[0].cause, Event) else NO_KEY
     if single:
-        return _single(fates[0], ids.get(0), bool(without))
-    return _batch(lines, fates, ids, without, numbered=bodies.media(request) != bodies.JSON)
+        return _single(fates[0], ids.get(0), warning)
+    return _batch(lines, fates, ids, without, warning, numbered=bodies.media(request) != bodies.JSON)
 
 
-def _single(fate: Fate | None, id: str | None, without: bool) -> Response:
+def _shown_id(arrival: Arrival) -> str:
+    """What the sender calls it: the event's id, the contact's."""
+    return arrival.cause.id if isinstance(arrival.cause, Event) else arrival.cause.contact
+
+
+def _single(fate: Fate | None, id: str | None, warning: str) -> Response:
     assert fate is not None
     if fate.status == "rejected":
         raise Problem(422, "bad-item", _visible(fate.reason))
     if fate.status == "conflict":
         raise Problem(409, "id-conflict", fate.reason, id=id)
-    answer = {"status": fate.status, "id": id, **({"warning": NO_ID} if without else {})}
+    answer = {"status": fate.status, "id": id, **({"warning": warning} if warning else {})}
     return json_response(answer, 202 if fate.status == "accepted" else 200)
 
 
-def _batch(lines: list[Line], fates: list[Fate | None], ids: dict[int, str], without: int, numbered: bool) -> Response:
+def _batch(lines: list[Line], fates: list[Fate | None], ids: dict[int, str], without: int, warning: str, numbered: bool) -> Response:
     items: list[dict[str, Any]] = []
     sums: Counter[str] = Counter()
     for index, (line, fate) in enumerate(zip(lines, fates, strict=True)):
@@ -143,8 +151,8 @@ def _batch(lines: list[Line], fates: list[Fate | None], ids: dict[int, str], wit
         "accepted": sums["accepted"], "duplicates": sums["duplicate"], "conflicts": sums["conflict"], "rejected": sums["rejected"],
         "without_id": without, "items": items,
     }  # fmt: skip
-    if without:
-        answer["warning"] = NO_ID
+    if warning:
+        answer["warning"] = warning
     return json_response(answer, 207 if sums["rejected"] or sums["conflict"] else 200)
 
 
