@@ -15,6 +15,10 @@ MAX_DURATION_YEARS = 100          # a longer delay is a typing mistake
 MAX_RENDERED_BYTES = 1_000_000    # one rendered template
 MAX_ATTEMPTS = 8                  # hand-overs of one effect before it is a dead letter
 BUCKETS = 10_000                  # resolution of splits and holdouts (LANGUAGE.md: hash in 10,000)
+MAX_PLUGIN_FRAME = 8_000_000      # bytes of one request to a third-party plugin's process
+MAX_PLUGIN_ANSWER = 2_000_000     # bytes of one answer of it; more is a flood, and its process ends
+MAX_PLUGIN_CHATTER = 64_000       # bytes that it prints during one call and that are shown
+MAX_PLUGIN_MEMORY = 2_000_000_000  # bytes of data of its process; beyond it Python raises MemoryError there
 
 MAX_BODY_BYTES = 5_000_000        # one HTTP request with events or contacts, unpacked
 MAX_ITEMS = 10_000                # events or contacts in one HTTP request
