@@ -54,7 +54,7 @@ def run_command(
     operating.log(settings)
     if dry_run:
         return _try(loaded, settings, end, as_json)
-    meter = operating.meter(settings, loaded.host)
+    meter = operating.meter(settings, loaded.host, web is not None)
     with open_store(None, write=True, create=True, settings=settings, faults=meter.point if meter else None) as store:
         options = operating.options(store, settings, loaded, meter)
         summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, web, **options)
@@ -109,7 +109,7 @@ def _run(
                 store, loaded.program, loaded.host, SystemClock(), until, lambda done: ticker.show(_progress(done)), **options
             )
     if web is not None:
-        options["beside"] = beside(web, loaded, settings, options["settings"])
+        options["beside"] = beside(web, loaded, settings, options["settings"], more.get("meter"))
     output.say(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
         f"on {settings.database}; Ctrl-C ends"

@@ -70,6 +70,9 @@ def test_it_answers_and_drains_on_sigterm(folder):
     with running(folder, port) as process:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         assert ask(connection, "GET", "/healthz")[0] == 200
+        status, metrics = ask(connection, "GET", "/metrics")
+        assert status == 200 and b"camp_up 1.0" in metrics
+        assert ask(connection, "GET", "/metrics", Origin="https://evil.example")[0] == 403
         batch = [{"id": f"e{n}", "event": "order.placed", "contact": f"c{n % 7}"} for n in range(500)]
         assert ask(connection, "POST", "/v1/events", batch)[0] == 200
         process.send_signal(signal.SIGTERM)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rules_engine.service.web import api, bodies, forms, schema, tracking, view, visits, webhooks, wishes
+from rules_engine.service.web.auth import require_token
 from rules_engine.service.web.clicks import Clicks
 from rules_engine.service.web.core import Web
 from rules_engine.service.web.problems import MEDIA, json_response
@@ -144,6 +145,16 @@ async def readyz(web: Web, request: Request) -> Response:
         return json_response(state)
     body = {"type": "urn:camp:problem:not-ready", "title": "Service Unavailable", "status": 503, "detail": reason}
     return json_response(body | {"backlog": writer.backlog, "waiting": writer.waiting}, 503, {"Retry-After": "5"}, MEDIA)
+
+
+def metrics_route(web: Web, scrape: Callable[[], bytes]) -> Route:
+    """/metrics in Prometheus' text format, for whoever bears a token. Not described: it is no part of the API."""
+
+    async def metrics(request: Request) -> Response:
+        require_token(request, web.settings.tokens)
+        return Response(scrape(), 200, {"Cache-Control": "no-store"}, "text/plain; version=0.0.4")
+
+    return Route("/metrics", metrics, methods=["GET"])
 
 
 async def openapi(web: Web, clicks: Clicks, request: Request) -> Response:
