@@ -210,3 +210,18 @@ def _summary():
     from rules_engine.service.loop import RunSummary
 
     return RunSummary()
+
+
+def test_a_server_that_ends_by_itself_ends_the_service_with_an_error(site):
+    from rules_engine.service.loop import Stop
+    from rules_engine.service.web import server
+    from rules_engine.store.port import StoreError
+
+    site.web.writer.close()
+    site.web.writer = type(site.web.writer)(site.web.writer._open, site.clock)
+    stop = Stop()
+    served = server.WebServer(site.web, server.bind("127.0.0.1", 0), on_death=stop)
+    with pytest.raises(StoreError, match="ended by itself"), served:
+        served._server.should_exit = True
+        served._thread.join(10)
+        assert stop.wanted

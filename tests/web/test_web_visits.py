@@ -164,9 +164,8 @@ def test_security_what_a_visitor_sends_can_not_forge_a_line_of_the_log(make, cap
     beacon(site, {**VIEW, "title": "a\r\nERROR camp: forged\x1b[2J", "path": "/x\ny"})
     site.http.post("/f/demo", data={"email": "a@b.example", "company": "x\x1b[31mred\x00"}, headers={"origin": SITE})
     viewed, _, form = site.events()
-    assert viewed.data["title"] == "a ERROR camp: forged [2J" or "\x1b" not in viewed.data["title"]
-    assert viewed.subject == "/x\ny".replace("\n", " ") or "\x1b" not in viewed.subject
-    assert "\x1b" not in form.data["fields"]["company"] and "\x00" not in form.data["fields"]["company"]
+    assert (viewed.data["title"], viewed.subject) == ("a  ERROR camp: forged [2J", "/x y")
+    assert form.data["fields"]["company"] == "x [31mred"
     assert "forged" not in caplog.text
 
 

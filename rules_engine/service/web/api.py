@@ -109,6 +109,7 @@ async def _take(web: Web, request: Request, make: Make) -> Response:
         arrivals.append(arrival)
         places.append(index)
         without += anonymous
+    web.push_back()  # again: others came while this body was read
     for index, fate in zip(places, await web.record(arrivals), strict=True):
         fates[index] = fate
     ids = {place: _shown_id(arrival) for place, arrival in zip(places, arrivals, strict=True)}
