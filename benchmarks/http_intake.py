@@ -1,7 +1,8 @@
 """Events a second through HTTP, against the same server answering without doing anything, in one run.
 
 One process serves (`uvicorn` as `camp run --web` starts it, a SQLite file with synchronous=FULL), another sends over k connections that
-are kept open, each with one request under way. `/nothing` is a route of the same server that reads no body and answers as long as the others.
+are kept open, each with one request under way. Two routes of the same server are the measure: `/nothing` reads no body, `/read` reads it and
+parses the JSON; both answer like the others. CPU is the server's, user and system, threads included: it says more where a machine is shared.
 Rows with the engine have `camp run`'s loop beside the server: a rule that adds a point for each event.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,7 @@ from benchmarks.measure import ROOT, child, figure, table
 
 SECONDS, ROUNDS, BATCH = 4.0, 3, 100
 CONNECTIONS = (1, 16, 64)
+PATHS = ("/nothing", "/read", "/v1/events")
 CAMPAIGN = "EVENT order.placed WITH order_id: text, total: number\n\nRULE count\n  WHEN order.placed\n    THEN points.add 1\nEND\n"
 
 
@@ -31,6 +34,7 @@ CAMPAIGN = "EVENT order.placed WITH order_id: text, total: number\n\nRULE count\
 
 def serve(folder: Path, engine: bool) -> None:
     """Serves until it is told to end; prints the port."""
+    import orjson
     from starlette.routing import Route
 
     from rules_engine import project
@@ -52,9 +56,13 @@ def serve(folder: Path, engine: bool) -> None:
     async def nothing(request: object) -> object:
         return json_response({"status": "accepted", "id": "00000000"}, 202)
 
+    async def read(request: object) -> object:
+        orjson.loads(await request.body())  # type: ignore[attr-defined]
+        return await nothing(request)
+
     listening = server.bind("127.0.0.1", 0)
     print(listening.getsockname()[1], flush=True)
-    served = server.WebServer(web, listening, (Route("/nothing", nothing, methods=["POST"]),))
+    served = server.WebServer(web, listening, (Route("/nothing", nothing, methods=["POST"]), Route("/read", read, methods=["POST"])))
     if engine:
         run_forever(store, loaded.program, loaded.host, SystemClock(), beside=lambda stop: served)
     else:
@@ -132,7 +140,14 @@ class Sender:
 
 def send(port: int, path: str, batch: int, connections: int, seconds: float, run: str) -> dict:
     """In the sender's process: what was reached."""
-    return {"rate": asyncio.run(Sender(path, batch, run).go(port, connections, seconds)) * batch}
+    sender = Sender(path, batch, run)
+    return {"rate": asyncio.run(sender.go(port, connections, seconds)) * batch, "count": sender.done * batch}
+
+
+def cpu(pid: int) -> float:
+    """Seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # ---------------------------------------------------------------- the run
@@ -152,10 +167,12 @@ def measure(rounds: int = ROUNDS, seconds: float = SECONDS) -> list[dict]:
                 for case in cases:
                     rates: dict[str, float] = {}
                     for number in range(rounds):
-                        for path in ("/nothing", "/v1/events"):
-                            run = f"{engine}{case}{number}"
+                        for path in PATHS:
+                            run, before = f"{engine}{case}{number}", cpu(process.pid)
                             got = child("benchmarks.http_intake", port, path, case[0], case[1], seconds, run)
                             rates[path] = max(rates.get(path, 0.0), got["rate"])
+                            used = (cpu(process.pid) - before) / got["count"] * 1e6
+                            rates[path + " cpu"] = min(rates.get(path + " cpu", 1e9), used)
                     found.append({"engine": engine, "batch": case[0], "connections": case[1], **rates})
             finally:
                 process.terminate()
@@ -166,9 +183,10 @@ def measure(rounds: int = ROUNDS, seconds: float = SECONDS) -> list[dict]:
 def report(rows: list[dict]) -> str:
     """As a table."""
     return table(
-        ("what is sent", "connections", "engine beside", "events/s, durable", "events/s, nothing done", "ratio"),
+        ("what is sent", "connections", "engine", "events/s, durable", "÷ body read", "÷ nothing done", "CPU µs an event", "body read", "nothing done"),
         [("one event a request" if row["batch"] == 1 else f"batches of {row['batch']}", row["connections"], "yes" if row["engine"] else "no",
-          figure(row["/v1/events"]), figure(row["/nothing"]), figure(row["/v1/events"] / row["/nothing"])) for row in rows],
+          figure(row["/v1/events"]), *(f"{row['/v1/events'] / row[path]:.2f}" for path in ("/read", "/nothing")),
+          *(figure(row[path + " cpu"]) for path in ("/v1/events", "/read", "/nothing"))) for row in rows],
     )  # fmt: skip
 
 
