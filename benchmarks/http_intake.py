@@ -183,7 +183,8 @@ def measure(rounds: int = ROUNDS, seconds: float = SECONDS) -> list[dict]:
 def report(rows: list[dict]) -> str:
     """As a table."""
     return table(
-        ("what is sent", "connections", "engine", "events/s, durable", "÷ body read", "÷ nothing done", "CPU µs an event", "body read", "nothing done"),
+        ("what is sent", "connections", "engine", "events/s, durable", "÷ body read", "÷ nothing done", "CPU µs an event",
+         "body read", "nothing done"),
         [("one event a request" if row["batch"] == 1 else f"batches of {row['batch']}", row["connections"], "yes" if row["engine"] else "no",
           figure(row["/v1/events"]), *(f"{row['/v1/events'] / row[path]:.2f}" for path in ("/read", "/nothing")),
           *(figure(row[path + " cpu"]) for path in ("/v1/events", "/read", "/nothing"))) for row in rows],
