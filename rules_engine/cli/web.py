@@ -70,5 +70,5 @@ def beside(
 def _opener(settings: Settings) -> Callable[[bool], Any]:
     from rules_engine import store
 
-    path = settings.database
+    path = getattr(settings.database, "url", settings.database)
     return lambda readonly: store.open_store(path, readonly=readonly)
