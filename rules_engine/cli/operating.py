@@ -26,9 +26,9 @@ def log(settings: Settings) -> None:
         raise Trouble(f"the log {file} can't be written: {error.strerror}", "[log] file in camp.toml names it") from error
 
 
-def meter(settings: Settings, host: Any) -> Any:
-    """The metrics, where something will read them; else None. Trouble if their library is missing."""
-    if not settings.get("metrics.file").value:
+def meter(settings: Settings, host: Any, web: bool = False) -> Any:
+    """The metrics, where something will read them (a file, or /metrics of the web); else None. Trouble if their library is missing."""
+    if not web and not settings.get("metrics.file").value:
         return None
     try:
         from rules_engine.service.metrics import Meter

@@ -57,7 +57,7 @@ def run_command(
     operating.log(settings)
     if dry_run:
         return _try(loaded, settings, end, as_json)
-    meter = operating.meter(settings, loaded.host)
+    meter = operating.meter(settings, loaded.host, web is not None)
     with open_store(None, write=True, create=True, settings=settings, faults=meter.point if meter else None) as store:
         options = operating.options(store, settings, loaded, meter)
         summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, web, **options)
@@ -113,7 +113,7 @@ def _run(
             return loop.run_once(
                 store, loaded.program, loaded.host, clock, until, lambda done: ticker.show(_progress(done)), **options
             )
-    parts = [mailbox.watch(settings, loaded.program), beside(web, loaded, settings, options["settings"]) if web is not None else None]
+    parts = [mailbox.watch(settings, loaded.program), beside(web, loaded, settings, options["settings"], more.get("meter")) if web is not None else None]
     options["beside"] = _all([part for part in parts if part is not None])
     output.say(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
