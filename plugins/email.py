@@ -30,6 +30,25 @@ from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
 
+SETTINGS = (
+    "transport",
+    "from",
+    "reply_to",
+    "unsubscribe_url",
+    "folder",
+    "fsync",
+    "templates",
+    "host",
+    "port",
+    "tls",
+    "user",
+    "password",
+    "timeout",
+    "helo",
+    "envelope_from",
+)
+"""What [email] of camp.toml may hold: `camp doctor` names what is misspelt."""
+
 PARAMETERS = (
     Parameter("subject", "text", help="Instead of the template's subject."),
     Parameter("to", "email", help="Instead of the contact's own address."),

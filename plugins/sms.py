@@ -17,6 +17,20 @@ from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
 
+SETTINGS = (
+    "transport",
+    "from",
+    "folder",
+    "fsync",
+    "url",
+    "secret",
+    "token",
+    "timeout",
+    "allow_private",
+    "deduplicates",
+)
+"""What [sms] of camp.toml may hold: `camp doctor` names what is misspelt."""
+
 MAX_CHARACTERS = 1_600  # ten parts, the most that providers take; a longer text is a mistake, and each part costs money
 
 # Compiled by re when first used: importing a plugin must cost nothing.

@@ -522,6 +522,10 @@ class MemoryStore:
         """See Store."""
         return []
 
+    def quick_check(self) -> list[str]:
+        """See Store."""
+        return []
+
     def maintain(self) -> None:
         """See Store."""
 

@@ -421,6 +421,9 @@ class Store(Protocol):
     def check(self) -> list[str]:
         """What is wrong with the store, in sentences; empty if nothing is."""
 
+    def quick_check(self) -> list[str]:
+        """As `check`, and faster: pages only, not whether indexes agree with their tables."""
+
     def maintain(self) -> None:
         """Housekeeping; safe at any time."""
 
