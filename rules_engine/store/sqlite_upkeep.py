@@ -115,15 +115,10 @@ class Upkeep:
         return Removed(decisions=decisions, effects=effects, attempts=attempts)
 
     def _trim_journal(self, raw: Any, before: int, limit: int) -> int:
-        """From the oldest on, and only while they are old: after a replay younger ones may stand among them, which stay."""
-        rows = raw.execute(
-            "SELECT seq, at FROM decision WHERE seq > ? ORDER BY seq LIMIT ?", (int(self._meta("trimmed") or 0), limit)
-        ).fetchall()
+        """From the oldest on: the journal's times hardly ever go back, and what stands behind younger ones waits until those are old."""
+        rows = raw.execute("SELECT seq, at FROM decision ORDER BY seq LIMIT ?", (limit,)).fetchall()
         old = [(seq,) for seq, at in rows if at < before]
         raw.executemany("DELETE FROM decision WHERE seq = ?", old)
-        kept = [seq for seq, at in rows if at >= before]
-        if old and kept:  # step over those that stay, or they would be met first for ever
-            self._note(raw, "trimmed", str(rows[-1][0] if len(rows) == limit else kept[0] - 1))
         return len(old)
 
     def trimmable(self, events: int | None, journal: int | None, outbox: int | None) -> Removed:
