@@ -103,19 +103,15 @@ def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
 def versions() -> Iterator[Finding]:
     """Camp, Python, SQLite."""
     from rules_engine.cli.faults import version
-    from rules_engine.store.database import sqlite3
+    from rules_engine.store import database as driver
 
-    python = ".".join(map(str, sys.version_info[:3]))
-    yield Finding(
-        OK,
-        "versions",
-        f"Camp {version()}, Python {python}, SQLite {sqlite3.sqlite_version} ({sqlite3.__name__.partition('.')[0]})",
-    )
-    if tuple(map(int, sqlite3.sqlite_version.split("."))) < SAFE_SQLITE:
+    python, sqlite = ".".join(map(str, sys.version_info[:3])), driver.sqlite3.sqlite_version
+    yield Finding(OK, "versions", f"Camp {version()}, Python {python}, SQLite {sqlite} ({driver.sqlite3.__name__.partition('.')[0]})")
+    if tuple(map(int, sqlite.split("."))) < SAFE_SQLITE:
         yield Finding(
             WARN,
             "versions",
-            f"SQLite {sqlite3.sqlite_version} has a rare bug that can damage a database when its write-ahead log starts over",
+            f"SQLite {sqlite} has a rare bug that can damage a database when its write-ahead log starts over",
             "pip install 'pysqlite3>=0.6' brings a newer one (where it has a wheel); or a Python with SQLite 3.51.3 or later",
         )
 

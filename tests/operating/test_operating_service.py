@@ -150,6 +150,8 @@ def test_alert_rules_name_metrics_that_exist():
     known = {family.name for family in meter.registry.collect()}
     names = {re.sub(r"_(total|bucket|count|sum)$", "", name) for name in re.findall(r"\bcamp_[a-z_]+", rules)}
     assert names and names <= known, names - known
+    yaml = pytest.importorskip("yaml")
+    assert len(yaml.safe_load(rules)["groups"][0]["rules"]) == rules.count("expr:")
     assert rules.count("expr:") == rules.count("summary:") == rules.count("alert:")
 
 
@@ -320,7 +322,7 @@ def test_old_things_go_open_ones_stay_and_decisions_are_the_same(tmp_path):
         counts = store.counts()
         if name == "trimmed":
             assert len(store.journal(0, 10_000)) < len(journal) / 3 and counts.events["set_aside"] == 50
-            assert min(effect.at for effect in store.effects("accepted", limit=10_000)) >= clock.now() - 91 * DAY
+            assert min(effect.settled_at for effect in store.effects("accepted", limit=10_000)) >= clock.now() - 91 * DAY
             # Ids are known for ever, and a repeat with its content gone is still a repeat.
             again = store.record_events([Arrival(Event("e0", "send", "c0", DAY, "s", {"total": 0, "ms": 3 * DAY}))])
             assert again.accepted == 0 and again.duplicates == (0,)
