@@ -57,7 +57,7 @@ def tell(finding: Finding) -> None:
     colour = {OK: "green", WARN: "yellow", ERROR: "red"}[finding.level]
     output.data(
         click.style(f"{finding.level:5}", fg=colour, bold=finding.level != OK)
-        + f"  {finding.about + ':':13}{output.clean(finding.message)}"
+        + f"  {finding.about + ':':14}{output.clean(finding.message)}"
     )
     if finding.help:
         output.data(click.style("       help: ", fg="cyan") + output.clean(finding.help))
@@ -579,11 +579,11 @@ def kept_for(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 OK,
                 "retention",
-                f"{name} is kept for ever: the database grows",
+                f"{name}: kept for ever, so the database grows",
                 f'[retention] {name} = "400 days" in camp.toml bounds it',
             )
         else:
-            yield Finding(OK, "retention", f"{name} is kept for {days:,} days")
+            yield Finding(OK, "retention", f"{name}: kept for {days:,} days")
 
 
 def _span(milliseconds: int) -> str:
