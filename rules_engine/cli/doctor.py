@@ -106,7 +106,9 @@ def versions() -> Iterator[Finding]:
     from rules_engine.store import database as driver
 
     python, sqlite = ".".join(map(str, sys.version_info[:3])), driver.sqlite3.sqlite_version
-    yield Finding(OK, "versions", f"Camp {version()}, Python {python}, SQLite {sqlite} ({driver.sqlite3.__name__.partition('.')[0]})")
+    yield Finding(
+        OK, "versions", f"Camp {version()}, Python {python}, SQLite {sqlite} ({driver.sqlite3.__name__.partition('.')[0]})"
+    )
     if tuple(map(int, sqlite.split("."))) < SAFE_SQLITE:
         yield Finding(
             WARN,
@@ -345,13 +347,18 @@ def transports(settings: Settings, connect: bool) -> Iterator[Finding]:
         elif not connect:
             yield Finding(OK, "transports", f"{name}: {transport} (not tried; --connect tries it)")
         else:
-            yield _try(name, str(transport), tables[name])
+            module = next(
+                sys.modules.get(item.perform.__module__)
+                for action, item in loaded.actions.items()
+                if item.perform and loaded.providers[action] == name
+            )
+            yield _try(name, str(transport), tables[name], getattr(module, "try_out", None))
 
 
-def _try(name: str, transport: str, table: dict[str, Any]) -> Finding:
-    """Greets the server; sends nothing."""
+def _try(name: str, transport: str, table: dict[str, Any], try_out: Any) -> Finding:
+    """Greets the server; sends nothing. A plugin's module may have a function `try_out(settings)` that knows how."""
     try:
-        said = _try_smtp(table) if transport == "smtp" else _try_http(table)
+        said = try_out(table) if callable(try_out) else _try_http(table)
     except Exception as error:  # whatever a network or a plugin's library raises is the finding
         text = " ".join(str(error).split())[:200]
         return Finding(
@@ -361,20 +368,6 @@ def _try(name: str, transport: str, table: dict[str, Any]) -> Finding:
             f"look at [{name}] in camp.toml",
         )
     return Finding(OK, "transports", f"{name}: {said}")
-
-
-def _try_smtp(table: dict[str, Any]) -> str:
-    """Connects, encrypts and logs in as a hand-over would."""
-    from rules_engine_plugins import _smtp
-
-    server = _smtp._connect({**table, "timeout": min(float(table.get("timeout") or 10), 10)})
-    try:
-        code, _ = server.noop()
-    finally:
-        _smtp._part(server)
-    if code != 250:
-        raise ConnectionError(f"NOOP was answered with {code}")
-    return f"{table.get('host')} answers" + (f" and takes the log-in of {table['user']}" if table.get("user") else "")
 
 
 def _try_http(table: dict[str, Any]) -> str:

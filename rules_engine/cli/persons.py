@@ -14,6 +14,7 @@ from typing import Any
 
 from rules_engine.cli import errors, output
 from rules_engine.cli.errors import Trouble
+from rules_engine.cli.pause import who
 from rules_engine.cli.settings import Settings
 from rules_engine.links import handle
 
@@ -293,8 +294,7 @@ class _Person:
                 path.unlink(missing_ok=True)
             else:
                 _drop_lines(path, self._is_line)
-        if hasattr(self._store, "audit"):
-            self._store.audit("operator", "forget", self.mark, clock.now())
+        self._store.audit(who(), "forget", self.mark, clock.now())
 
 
 def _names(effects: Iterable[str]) -> set[str]:

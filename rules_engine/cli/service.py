@@ -12,6 +12,8 @@ from rules_engine.cli import errors, output
 from rules_engine.cli.options import database_option
 from rules_engine.cli.settings import Settings
 
+LINKING = ("email", "sms")  # plugins whose messages have links that lead to us
+
 
 @click.command("run")
 @click.option("--once", is_flag=True, help="Do all that is to be done now, and end.")
@@ -22,11 +24,19 @@ from rules_engine.cli.settings import Settings
 @click.option(
     "--dry-run", is_flag=True, help="Tell what would be done now (or until TIME), on a copy; nothing is kept, nothing leaves."
 )
+@click.option("--web", metavar="ADDR", help="Take in facts over HTTP, too: 127.0.0.1:8080, :8080 (this machine), 0.0.0.0:8080.")
 @click.option("--log-format", type=click.Choice(("text", "json")), help="How the service reports. Default: `format` under [log], or text.")
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
 def run_command(
-    once: bool, until: str | None, no_dispatch: bool, dry_run: bool, log_format: str | None, db: str | None, as_json: bool
+    once: bool,
+    until: str | None,
+    no_dispatch: bool,
+    dry_run: bool,
+    web: str | None,
+    log_format: str | None,
+    db: str | None,
+    as_json: bool,
 ) -> int:
     """Run this project's campaigns: take in events, do what is due, hand over messages.
 
@@ -36,6 +46,8 @@ def run_command(
     from rules_engine.cli import operating
     from rules_engine.cli.loading import load_project, moment, open_store
 
+    if web is not None and (once or until is not None or dry_run):
+        raise errors.usage("--web listens until it is told to end", "leave out --once, --until and --dry-run")
     settings = Settings({"database": db, "log.format": log_format})
     loaded = load_project((), settings)
     end = moment(until, loaded.program.zone, "--until")
@@ -45,7 +57,7 @@ def run_command(
     meter = operating.meter(settings, loaded.host)
     with open_store(None, write=True, create=True, settings=settings, faults=meter.point if meter else None) as store:
         options = operating.options(store, settings, loaded, meter)
-        summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, **options)
+        summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, web, **options)
         if meter is not None:
             operating.ended(meter, settings)
         later = store.counts().events.get("new", 0) if end is not None and not summary.stopped else 0
@@ -64,12 +76,26 @@ def run_command(
     )
 
 
-def _run(store: Any, loaded: Any, settings: Settings, until: int | None, ends: bool, dispatch: bool, **more: Any) -> Any:
+def _run(
+    store: Any,
+    loaded: Any,
+    settings: Settings,
+    until: int | None,
+    ends: bool,
+    dispatch: bool,
+    web: str | None = None,
+    **more: Any,
+) -> Any:
+    from rules_engine.cli.web import beside, signed_links
     from rules_engine.clock import SystemClock
     from rules_engine.service import loop
 
     # A plugin sees its own table and nothing else, but for the folder of the texts, which is the project's.
-    tables = settings.tables(sorted(set(loaded.host.providers.values())))
+    tables = settings.tables(sorted({*loaded.host.plugins, *loaded.host.providers.values()}))
+    links = signed_links(settings)
+    for name in LINKING:
+        if links is not None and name in tables:
+            tables[name]["links"] = links
     options: dict[str, Any] = {
         "sources": loaded.sources,
         "settings": {name: {"templates": str(loaded.project.templates), **table} for name, table in tables.items()},
@@ -82,6 +108,8 @@ def _run(store: Any, loaded: Any, settings: Settings, until: int | None, ends: b
             return loop.run_once(
                 store, loaded.program, loaded.host, SystemClock(), until, lambda done: ticker.show(_progress(done)), **options
             )
+    if web is not None:
+        options["beside"] = beside(web, loaded, settings, options["settings"])
     output.say(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
         f"on {settings.database}; Ctrl-C ends"

@@ -126,12 +126,14 @@ class Settings:
     def tables(self, names: list[str]) -> dict[str, dict[str, Any]]:
         """The table of each plugin: the user's own, over it camp.toml's, over it CAMP_NAME_KEY from the environment (for
         secrets)."""
+        from rules_engine.isolation import owner
+
         found: dict[str, dict[str, Any]] = {}
         for name in names:
             table = {**_table(self.user, name), **_table(self.project, name)}
             prefix = f"CAMP_{name.upper()}_"
             for variable, text in sorted(os.environ.items()):
-                if variable.startswith(prefix) and text:
+                if text and variable.startswith(prefix) and owner(variable, names) == name:
                     key = variable[len(prefix) :].lower()
                     table[key] = _like(text, table.get(key))
             found[name] = table
@@ -196,5 +198,5 @@ def _paths(content: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 def shown(setting: Setting) -> Any:
     """A value as it may be shown: secrets are not."""
-    word = setting.name.rsplit(".", 1)[-1].lower()
-    return "(hidden)" if setting.value and any(secret in word for secret in SECRETS) else setting.value
+    name = setting.name.lower()  # all of it: [web.tokens] names each token by its owner
+    return "(hidden)" if setting.value and any(secret in name for secret in SECRETS) else setting.value

@@ -8,6 +8,7 @@ from typing import Any
 
 from rules_engine.cli import errors, output
 from rules_engine.cli.errors import Trouble, refused
+from rules_engine.cli.pause import who
 from rules_engine.cli.settings import Settings
 
 PATTERN = r"{stem}-\d{{8}}T\d{{6}}Z\.db"
@@ -171,7 +172,7 @@ def adopt(settings: Settings, keep_open: bool, yes: bool, dry_run: bool) -> None
             return
         output.confirm("Are you sure that no other copy of this database runs, now or later?", yes)
         doubtful = journal.adopt(store, SystemClock().now(), keep_open)
-        store.audit("operator", "adopt", problem) if hasattr(store, "audit") else None
+        store.audit(who(), "adopt", problem, SystemClock().now())
     output.data("adopted: this database is the one that sends")
     if doubtful:
         output.warn(

@@ -22,6 +22,7 @@ import schedule
 from rules_engine.clock import Clock
 from rules_engine.host import Host
 from rules_engine.service import faults as points
+from rules_engine.service import throttle
 from rules_engine.service.dispatch import Attributes, Dispatcher
 from rules_engine.service.logs import about
 from rules_engine.service.notify import alive, notify
@@ -29,6 +30,7 @@ from rules_engine.service.pump import Engine, Pump, Turn
 from rules_engine.service.runner import Runner
 from rules_engine.service.sent import SentJournal
 from rules_engine.service.spool import Spool
+from rules_engine.service.throttle import Throttles
 from rules_engine.store.port import Store, StoreError
 
 log = logging.getLogger("camp.service")
@@ -36,6 +38,7 @@ log = logging.getLogger("camp.service")
 POLL = 250  # ms: how long new rows of the log may wait for a sleeping service
 HEARTBEAT_SECONDS = 1  # the bell rings at least so often; the loop itself looks every POLL
 MAINTENANCE_SECONDS = 600
+DRAIN = 30_000  # ms: how long the end waits for hand-overs that are under way; what is not back by then is `unknown` at the next start
 LONGEST_PAUSE = 30_000  # ms between tries while the store is locked or the disk full
 
 
@@ -115,6 +118,7 @@ class Service:
         for a few milliseconds. pump: sizes for `Pump`.
         """
         self.summary, self.stop = RunSummary(), stop or Stop()
+        self._beside = runner is None  # a runner that is given is called in turn: tests and simulations know then what comes when
         self._meter, self._spool, self.chores = meter, spool, tuple(chores)
         self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
         if hasattr(program, "warm"):  # a test's program may be anything with a digest
@@ -123,6 +127,7 @@ class Service:
         store.record_program(program.digest, sources or {})
         store.rouse(program.digest, store.position().clock)
         self.pump = Pump(store, program, engine, faults=faults, **pump)
+        real = engine is None
         self.dispatcher = (
             Dispatcher(
                 store,
@@ -131,6 +136,8 @@ class Service:
                 settings=settings,
                 project=project,
                 attributes=attributes,
+                recheck=_recheck(program) if real else None,
+                throttles=Throttles(throttle.of_program(program), throttle.of_settings(settings or {})),
                 runner=runner,
                 faults=faults,
                 sent=sent,
@@ -159,10 +166,10 @@ class Service:
         turn = self.pump.live(self._clock)
         if turn is not None:
             self._count(turn)
-        handed = None if self.stop.wanted else self._hand_over(None)
+        handed = not self.stop.wanted and self._hand_over(None)
         fed = False if self.stop.wanted or self._spool is None else self._spool.beat()
         self._report()
-        return turn is not None or bool(handed) or fed
+        return turn is not None or handed or fed
 
     def pause(self) -> int:
         """Milliseconds until something is due, at most POLL."""
@@ -185,15 +192,43 @@ class Service:
 
     def _dispatch_all(self, until: int | None) -> bool:
         while not self.stop.wanted:
-            if not self._hand_over(until):
+            if self._hand_over(until):
+                self._report()
+            elif self.dispatcher is not None and self.dispatcher.flying:
+                self.dispatcher.wait(POLL)
+            else:
                 return True
-            self._report()
+        return False
+
+    def finish(self, milliseconds: int) -> None:
+        """Records the hand-overs that are under way, for so long at most; begins none."""
+        end = self._clock.now() + milliseconds
+        while self.dispatcher is not None and self.dispatcher.flying and self._clock.now() < end:
+            if not self.dispatcher.wait(POLL):
+                continue
+            try:
+                self.summary.effects.update(self.dispatcher.gather())
+            except StoreError as error:
+                if not error.passing:
+                    raise
+                self._clock.sleep(POLL)
+
+    def rest(self, milliseconds: int) -> bool:
+        """Sleeps, but wakes when a hand-over has ended; whether one has."""
+        if self.dispatcher is not None and self.dispatcher.flying:
+            return self.dispatcher.wait(milliseconds)
+        self._clock.sleep(milliseconds)
         return False
 
     def _hand_over(self, until: int | None) -> bool:
         if self.dispatcher is None:
             return False
-        done = self.dispatcher.turn(until)
+        if until is None and self._beside:
+            done = self.dispatcher.beat()
+        else:
+            done = self.dispatcher.turn(until)
+            if done is None and until is None:
+                done = self.dispatcher.look_up()
         if done is None:
             return False
         self.summary.effects.update(done)
@@ -211,6 +246,12 @@ class Service:
             self._progress(Progress(done.events, done.wakes, sum(done.effects.values()), done.at))
 
 
+def _recheck(program: Any) -> Any:
+    from rules_engine.engine.recheck import recheck
+
+    return lambda state, effect, now: recheck(program, state, effect, now)
+
+
 def run_once(
     store: Store,
     program: Any,
@@ -226,17 +267,27 @@ def run_once(
     with store.run_lock(), draining(options.pop("stop", None)) as stop:
         service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
         service.work(until)
+        service.finish(DRAIN)
         return service.summary
 
 
 def run_forever(
-    store: Store, program: Any, host: Host, clock: Clock, progress: Callable[[Progress], None] | None = None, **options: Any
+    store: Store,
+    program: Any,
+    host: Host,
+    clock: Clock,
+    progress: Callable[[Progress], None] | None = None,
+    beside: Callable[[Stop], contextlib.AbstractContextManager[Any]] | None = None,
+    **options: Any,
 ) -> RunSummary:
     """Runs until SIGTERM or SIGINT, then finishes the current block and hand-over and returns. Trouble that passes (a locked
-    database, a full disk) is waited out. options: see Service. Raises StoreError for what does not pass."""
+    database, a full disk) is waited out. beside: what runs in threads of its own meanwhile (the web), begun once the lock is held and
+    drained at the end. options: see Service. Raises StoreError for what does not pass."""
     with store.run_lock(), draining(options.pop("stop", None)) as stop:
         service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
-        _Loop(service, store, clock, service.chores).run()
+        with beside(stop) if beside is not None else contextlib.nullcontext():
+            _Loop(service, store, clock, service.chores).run()
+            service.finish(DRAIN)
         service.summary.stopped = True
         notify("STOPPING=1")
         log.info("the service ends", extra=about(what="service.stopped"))
@@ -301,7 +352,10 @@ class _Loop:
         """In slices of POLL, so that a wish to stop is heard."""
         left = min(LONGEST_PAUSE, POLL * 2 ** min(self._trouble, 10)) if self._trouble else self._pause()
         while left > 0 and not self._service.stop.wanted:
-            self._clock.sleep(min(left, POLL))
+            if self._trouble:
+                self._clock.sleep(min(left, POLL))
+            elif self._service.rest(min(left, POLL)):
+                return
             left -= POLL
 
     def _pause(self) -> int:

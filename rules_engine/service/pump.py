@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from rules_engine.clock import Clock
-from rules_engine.facts import Wake
+from rules_engine.facts import MERGED, Event, Wake
 from rules_engine.limits import MAX_CONTACT_BYTES
 from rules_engine.service import faults as points
 from rules_engine.service.logs import about
 from rules_engine.service.refill import Refill
 from rules_engine.store import codec
-from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, Erased, LogRow, Store
+from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, Erased, LogRow, Store, StoreError
 
 log = logging.getLogger("camp.pump")
 
@@ -167,7 +167,7 @@ class Pump:
             ((rows[-1].cause.at, 1, rows[-1].seq) if len(rows) == limit else (until + 1, 0, "")),
             ((*due[-1][:1], 0, due[-1][1]) if len(due) == limit else (until + 1, 0, "")),
         )
-        block = self._begin([item[1].cause.contact if item[1] else item[0][2] for item in agenda])
+        block = self._begin([item[1].cause.contact if item[1] else item[0][2] for item in agenda], replay=True)
         for key, row in _merge(agenda, block, last):
             if row is None:
                 block.wake(key[2], key[0])
@@ -198,14 +198,14 @@ class Pump:
     def _limit(self, size: int) -> int:
         return 1 if self._single else size
 
-    def _begin(self, contacts: Iterable[str]) -> _Block:
+    def _begin(self, contacts: Iterable[str], replay: bool = False) -> _Block:
         wanted = dict.fromkeys(contacts)
         found = {contact: row for contact in wanted if (row := self._cache.get(contact)) is not None}
         missing = [contact for contact in wanted if contact not in found]
         if missing:
             found.update(self._store.contacts(missing))
         self._faults(points.BLOCK_READ)
-        return _Block(self._engine, self._program, found, self.at, self._refill)
+        return _Block(self._engine, self._program, found, self.at, self._refill, replay)
 
     def _end(self, block: _Block) -> Turn:
         """Commits, or takes the block apart if it holds what can't be stored."""
@@ -219,6 +219,9 @@ class Pump:
             return Turn(at=self.at)  # all of it again, without that contact
         except _BAD as error:
             return self._take_apart(block, error)
+        except StoreError:
+            self._distrust()
+            raise
         self._single = max(0, self._single - 1)
         self._cache.put(saved.states)
         for wake, _ in saved.stuck:
@@ -227,6 +230,12 @@ class Pump:
         if saved.cursor is not None:
             self._cursor = saved.cursor
         return block.turn()
+
+    def _distrust(self) -> None:
+        """A commit whose answer was an error may have happened all the same (a server that died while it answered): what is in memory
+        counts no more."""
+        self._cache = _Cache(self._cache.size)
+        self._ahead = []
 
     def _take_apart(self, block: _Block, error: Exception) -> Turn:
         """Nothing of the block was saved. Larger than one: all of it again, one by one. One: it is set aside."""
@@ -259,9 +268,15 @@ class _Block:
     """One block in the making: contacts held, and what will be saved."""
 
     def __init__(
-        self, engine: Engine, program: Any, rows: dict[str, ContactRow], at: int, refill: Callable[[str, dict], None]
+        self,
+        engine: Engine,
+        program: Any,
+        rows: dict[str, ContactRow],
+        at: int,
+        refill: Callable[..., None],
+        replay: bool,
     ) -> None:
-        self._refill = refill
+        self._refill, self._replay = refill, replay
         self._advance, self._new_state, self._refusal = engine
         self._program, self._rows = program, rows
         self._held: dict[str, _Held] = {}
@@ -277,7 +292,7 @@ class _Block:
         if isinstance(row.cause, Wake):
             now = max(now, row.cause.at)
         self.first = self.first or row
-        reason = self._apply(row.cause.contact, row.cause, now)
+        reason = self._apply(row.cause.contact, self._brought_up(row.cause), now)
         self.events += 1
         self.sources[row.source] += 1
         if reason is None:
@@ -287,6 +302,14 @@ class _Block:
             ids = about(what="event.set_aside", event=id, contact=row.cause.contact)
             log.warning("event %s of %s is set aside: %s", id, row.cause.contact, reason, extra=ids)
             self.saved.set_aside.append((row.seq, reason))
+
+    def _brought_up(self, cause: Cause) -> Cause:
+        """What another contact was, as today's program asks about it: an older one may have sent it off."""
+        if not isinstance(cause, Event) or cause.name != MERGED:
+            return cause
+        from rules_engine.engine.merge import bring_up
+
+        return bring_up(self._program, cause, self._refill)
 
     def wake(self, contact: str, now: int) -> None:
         """One due wake-up. One that fails is switched off and kept in the log: it must not come back in each block for ever."""
@@ -340,6 +363,8 @@ class _Block:
         self.saved.decisions += answer.decisions  # once: the real engine makes the records when they are asked for
         if answer.effects:
             self.saved.effects += answer.effects
+        if answer.cancels:
+            self.saved.cancels += [item._replace(after=item.at) if self._replay else item for item in answer.cancels]
         for emitted in answer.emits:
             acted = emitted.contact == contact
             self.saved.emits.append(Arrival(emitted, SOURCE_ENGINE, acted))
@@ -407,7 +432,7 @@ class _Cache:
     larger, and decoding it anew for each block makes a cached state and one read after a restart the same thing."""
 
     def __init__(self, size: int) -> None:
-        self._size, self._used = size, 0
+        self.size, self._used = size, 0
         self._rows: OrderedDict[str, ContactRow] = OrderedDict()
 
     def get(self, contact: str) -> ContactRow | None:
@@ -421,7 +446,7 @@ class _Cache:
             self.drop(row.contact)
             self._rows[row.contact] = row
             self._used += _weight(row)
-        while self._used > self._size and self._rows:
+        while self._used > self.size and self._rows:
             _, row = self._rows.popitem(last=False)
             self._used -= _weight(row)
 
@@ -431,7 +456,7 @@ class _Cache:
             self._used -= _weight(row)
 
 
-def _no_refill(contact: str, state: dict) -> None:
+def _no_refill(contact: str, state: dict, beyond: Iterable[str] = ()) -> None:
     """For engines of tests, which have no questions about the past."""
 
 

@@ -50,6 +50,9 @@ _ADD_EVENT = (
     "INSERT INTO event (source, event_id, kind, name, contact, at, received, subject, data, fingerprint, status) "
     "VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (source, event_id) DO NOTHING"
 )
+_ADD_ADDRESS = (
+    "INSERT INTO address (kind, address, contact) VALUES (?,?,?) ON CONFLICT (kind, address) DO UPDATE SET contact = excluded.contact"
+)
 _STICK = (
     "INSERT INTO event (source, event_id, kind, name, contact, at, received, data, fingerprint, status, reason) "
     "VALUES (?,?,'wake','',?,?,?,NULL,x'',2,?) ON CONFLICT (source, event_id) DO UPDATE SET status = 2, reason = excluded.reason"
@@ -116,7 +119,11 @@ class SqliteStore(Upkeep, Outbox):
         rows = [_event_row(arrival, received) for arrival in arrivals]
         before = raw.total_changes
         raw.executemany(_ADD_EVENT, rows)
-        return rows, raw.total_changes - before
+        added = raw.total_changes - before
+        known = [row for arrival in arrivals for row in codec.addresses(arrival.cause)]
+        if known:
+            raw.executemany(_ADD_ADDRESS, known)
+        return rows, added
 
     def _stamp(self) -> int:
         return max(self._clock.now(), self._db.one("SELECT received FROM event ORDER BY seq DESC LIMIT 1") or 0)
@@ -154,6 +161,10 @@ class SqliteStore(Upkeep, Outbox):
         with self._db.tx("quiet"):
             busy = self._db.one("SELECT 1 FROM event WHERE seq > ? AND status = 0 LIMIT 1", (after,))
             return None if busy else self._stamp()
+
+    def unread(self, limit: int) -> int:
+        """See Store."""
+        return self._db.one("SELECT count(*) FROM (SELECT 1 FROM event INDEXED BY event_new WHERE status = 0 LIMIT ?)", (limit,))
 
     def events_of(self, contact: str, limit: int = 1_000) -> list[LogRow]:
         """See Store."""
@@ -210,6 +221,13 @@ class SqliteStore(Upkeep, Outbox):
             (dump(list(ids)).decode(),),
         )
         return {row[0]: ContactRow(*row) for row in rows}
+
+    def contact_at(self, kind: str, address: str) -> str | None:
+        """See Store."""
+        rows = self._db.rows(
+            "SELECT contact FROM address WHERE kind = ? AND address = ?", (kind, plain(codec.address(kind, address)))
+        )
+        return rows[0][0] if rows else None
 
     def contact_ids(self, after: str = "", limit: int = 1_000) -> list[str]:
         """See Store."""
@@ -274,6 +292,8 @@ class SqliteStore(Upkeep, Outbox):
             if effects:
                 raw.executemany(_ADD_EFFECT, effects)
                 self._doubt_new(raw, block.effects)
+            if block.cancels:
+                self._cancel(raw, block.cancels)
             if block.emits:
                 self._append(raw, block.emits)
             if block.cursor is not None and self._cursor() >= block.cursor_was:
@@ -404,7 +424,7 @@ class SqliteStore(Upkeep, Outbox):
 
 
 def _event_row(arrival: Arrival, received: int) -> tuple:
-    cause, source, acted = arrival
+    cause, source, acted, undated = arrival
     kind, name, subject, data = codec.body(cause)
     if kind == "wake":
         raise BadData("a wake-up is not for the log")
@@ -418,7 +438,7 @@ def _event_row(arrival: Arrival, received: int) -> tuple:
         received,
         subject,
         data,
-        codec.fingerprint(cause),
+        codec.fingerprint(cause, undated),
         DONE if acted else NEW,
     )
 

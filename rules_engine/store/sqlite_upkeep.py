@@ -12,7 +12,7 @@ from typing import Any
 
 from rules_engine.decisions import Effect
 from rules_engine.facts import ContactChange
-from rules_engine.store.codec import address, dump, mark, plain
+from rules_engine.store.codec import comparable, dump, mark, plain
 from rules_engine.store.database import Database, say, sqlite3
 from rules_engine.store.lock import is_running
 from rules_engine.store.migrations import APPLICATION_ID, MIGRATIONS
@@ -155,13 +155,9 @@ class Upkeep:
                 )
             self._keep_marks(raw, contact, addresses, now)
             ids = tuple(id for (id,) in raw.execute("SELECT id FROM effect WHERE contact = ?", (contact,)).fetchall())
-            attempts = raw.execute(
-                "DELETE FROM attempt WHERE effect IN (SELECT id FROM effect WHERE contact = ?)", (contact,)
-            ).rowcount
-            gone = [
-                raw.execute(f"DELETE FROM {name} WHERE contact = ?", (contact,)).rowcount
-                for name in ("event", "decision", "effect")
-            ]
+            attempts = raw.execute("DELETE FROM attempt WHERE effect IN (SELECT id FROM effect WHERE contact = ?)", (contact,)).rowcount
+            gone = [raw.execute(f"DELETE FROM {name} WHERE contact = ?", (contact,)).rowcount for name in ("event", "decision", "effect")]
+            raw.execute("DELETE FROM address WHERE contact = ?", (contact,))
             people = raw.execute("DELETE FROM contact WHERE id = ?", (contact,)).rowcount
             self._clean_audit(raw, contact)
             self._note(raw, "erasures", str(self.erasures() + 1))
@@ -170,9 +166,7 @@ class Upkeep:
     def _keep_marks(self, raw: Any, contact: str, addresses: Iterable[tuple[str, str]], now: int) -> None:
         ids = raw.execute("SELECT source, event_id FROM event WHERE contact = ?", (contact,)).fetchall()
         marks = [(mark(self._secret, "event", source, id), "", now) for source, id in ids]
-        marks += [
-            (mark(self._secret, "address", address(value)), channel, now) for channel, value in addresses if address(value)
-        ]
+        marks += [(mark(self._secret, "address", comparable(value)), channel, now) for channel, value in addresses if comparable(value)]
         raw.executemany("INSERT INTO forgotten (mark, channel, at) VALUES (?,?,?) ON CONFLICT (mark) DO NOTHING", marks)
 
     def _clean_audit(self, raw: Any, contact: str) -> None:
@@ -197,13 +191,9 @@ class Upkeep:
         """(position -> arrival to be taken, positions of those whose contact was erased). A contact that comes back with an address of
         an erased one is taken, and suppressed there."""
         marks: list[tuple[str, list[str]]] = []
-        for cause, source, _ in arrivals:
-            texts = (
-                {value for value in cause.attributes.values() if isinstance(value, str)}
-                if isinstance(cause, ContactChange)
-                else set()
-            )
-            found = [mark(self._secret, "address", address(text)) for text in texts]
+        for cause, source, *_ in arrivals:
+            texts = {value for value in cause.attributes.values() if isinstance(value, str)} if isinstance(cause, ContactChange) else set()
+            found = [mark(self._secret, "address", comparable(text)) for text in texts]
             marks.append((mark(self._secret, "event", source, cause.id), found))
         wanted = {own for own, _ in marks} | {item for _, found in marks for item in found}
         rows = dict(

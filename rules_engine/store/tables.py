@@ -147,6 +147,18 @@ class Audit(peewee.Model):
     detail = peewee.TextField()
 
 
+class Address(peewee.Model):
+    """Whose an e-mail address or phone number is: the contact that was last told to have it (`codec.address`)."""
+
+    kind = peewee.TextField()
+    address = peewee.TextField()
+    contact = peewee.TextField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("kind", "address")
+        without_rowid = True
+
+
 class Forgotten(peewee.Model):
     """What an erasure leaves: keyed hashes of ids that are not taken again, and of addresses that stay suppressed on a channel."""
 
@@ -170,4 +182,4 @@ class Sent(peewee.Model):
         without_rowid = True
 
 
-TABLES = (Meta, Program, Contact, Event, Decision, Effect, Attempt, Pause, Throttle, Audit, Forgotten, Sent)
+TABLES = (Meta, Program, Contact, Event, Decision, Effect, Attempt, Pause, Throttle, Audit, Address, Forgotten, Sent)

@@ -1,4 +1,4 @@
-"""A slice of the kill harness. The whole: `python -m tests.crash --kills 2000`."""
+"""A slice of the kill harness. The whole: `python -m tests.crash kills --count 10000`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_killed_processes_go_on_as_if_nothing_had_happened():
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash", "--kills", "45", "--seed", "7"],
+        [sys.executable, "-m", "tests.crash", "kills", "--count", "45", "--seed", "7"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -26,12 +26,12 @@ def test_killed_processes_go_on_as_if_nothing_had_happened():
 PLANTED = {
     "recover as ready": "Dispatcher._may_repeat = lambda self, effect: True",
     "mark before send": """
-def turn(self, until=None, hand_over=Dispatcher._hand_over):
+def turn(self, until=None):
     claimed = self._store.claim_effects(until or self._clock.now(), 0, 1, lambda candidate: CLAIM)
     if not claimed:
         return None
     self._store.settle([self._settlement(claimed[0].effect, Outcome("accepted"), 0)])
-    hand_over(self, claimed)
+    self._runner.run([(job.action, job.call) for job in self._begin(claimed)])
     return Counter()
 Dispatcher.turn = turn
 """,
