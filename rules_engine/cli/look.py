@@ -25,19 +25,19 @@ def status_command(only_running: bool, db: str | None, as_json: bool) -> int:
     from rules_engine.cli.loading import open_store
     from rules_engine.clock import SystemClock
     from rules_engine.runtime.calendar import format_utc
-    from rules_engine.store.lock import is_running
 
     settings = Settings({"database": db})
-    if only_running:
-        return OK if is_running(settings.database) else PROBLEMS
     now = SystemClock().now()
     with open_store(db, settings=settings) as store:
+        running = store.running()
+        if only_running:
+            return OK if running else PROBLEMS
         counts, leaves, aside, waits = store.counts(), store.next_effect(), store.set_aside(5), store.backlog(now)
         versions = store.programs()
-        pauses = list(store.pauses()) if hasattr(store, "pauses") else []
+        pauses = list(store.pauses())
     wake = waits.wake
     record = {
-        "running": is_running(settings.database),
+        "running": running,
         "contacts": counts.contacts,
         "waiting": counts.waiting,
         "events": dict(counts.events),
