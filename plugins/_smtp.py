@@ -134,6 +134,13 @@ def _key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(settings.get(name)) for name in ("host", "port", "tls", "user", "password", "helo", "ca_file"))
 
 
+def greet(settings: Mapping[str, Any], patience: float = 10.0) -> str:
+    """A connection that is ready for a message, and its end. Raises OSError, SMTPException or ValueError."""
+    line = _connect(settings, time.monotonic() + patience)
+    line.part()
+    return f"{settings.get('host')} answers" + (f" and takes the log-in of {settings['user']}" if settings.get("user") else "")
+
+
 def forget() -> None:
     """Closes what this thread keeps open."""
     for line in _lines().values():
