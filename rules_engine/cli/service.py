@@ -113,7 +113,9 @@ def _run(
             return loop.run_once(
                 store, loaded.program, loaded.host, clock, until, lambda done: ticker.show(_progress(done)), **options
             )
-    parts = [mailbox.watch(settings, loaded.program), beside(web, loaded, settings, options["settings"], more.get("meter")) if web is not None else None]
+    parts = [mailbox.watch(settings, loaded.program)]
+    if web is not None:
+        parts.append(beside(web, loaded, settings, options["settings"], more.get("meter")))
     options["beside"] = _all([part for part in parts if part is not None])
     output.say(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
