@@ -52,10 +52,18 @@ def errors(options: argparse.Namespace) -> list[str]:
     return report.lost
 
 
+def clocks(options: argparse.Namespace) -> list[str]:
+    from tests.crash.clocks import campaign
+
+    print(f"{options.count} scripts of a clock that jumps")
+    return campaign(options.count, options.seed, say)
+
+
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], list[str]], int, str]] = {
     "kills": (kills, 10_000, "SIGKILL at random moments and named points"),
     "statements": (statements, 0, "a kill before and after each statement and file operation (all of them)"),
     "errors": (errors, 0, "a full disk and I/O errors at each operation, once and lasting"),
+    "clocks": (clocks, 2_000, "clocks that jump forwards and back, or stand still"),
     "cuts": (cuts, 100_000, "power cuts"),
 }
 
