@@ -59,11 +59,20 @@ def clocks(options: argparse.Namespace) -> list[str]:
     return campaign(options.count, options.seed, say)
 
 
+def processes(options: argparse.Namespace) -> list[str]:
+    from tests.crash.processes import campaign
+
+    killed, unknown, lost = campaign(options.count, options.seed, say)
+    print(f"{killed} kills of `camp run`; effects shown as unknown: {unknown}")
+    return lost
+
+
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], list[str]], int, str]] = {
     "kills": (kills, 10_000, "SIGKILL at random moments and named points"),
     "statements": (statements, 0, "a kill before and after each statement and file operation (all of them)"),
     "errors": (errors, 0, "a full disk and I/O errors at each operation, once and lasting"),
     "clocks": (clocks, 2_000, "clocks that jump forwards and back, or stand still"),
+    "processes": (processes, 200, "`camp run` killed, with a real mail server"),
     "cuts": (cuts, 100_000, "power cuts"),
 }
 

@@ -113,7 +113,7 @@ def test_run_once_ends_with_one_sentence_and_exit_code_5(tmp_path):
     assert done.returncode == 5, done.stdout + done.stderr
     assert "the disk is full" in done.stderr or "gives errors" in done.stderr
     assert "Traceback" not in done.stderr
-    done = subprocess.run([sys.executable, "-m", "rules_engine.cli.main", "event", "import", "events.jsonl"], cwd=tmp_path, capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-m", "rules_engine", "event", "import", "events.jsonl"], cwd=tmp_path, capture_output=True, text=True,
                           timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
