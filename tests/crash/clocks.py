@@ -198,14 +198,18 @@ def _rows(store: SqliteStore) -> dict[int, LogRow]:
     return {row.seq: row for contact in store.contact_ids(limit=100_000) for row in store.events_of(contact, 100_000)}
 
 
-def campaign(count: int, seed: int = 1, say: Callable[[str], None] = lambda text: None) -> list[str]:
-    """So many scripts; what is broken, each with its seed."""
+def campaign(count: int, seed: int = 1, say: Callable[[str], None] = lambda text: None,
+             enough: Callable[[], bool] = lambda: False) -> tuple[int, list[str]]:
+    """So many scripts, or until it is enough; how many, and what is broken, each with its seed."""
     logging.getLogger("camp").setLevel(logging.CRITICAL)
-    root, lost = memory(), []
+    root, lost, done = memory(), [], 0
     try:
         for number in range(seed, seed + count):
+            if enough():
+                break
+            done += 1
             lost += [f"seed {number}: {text}" for text in play(root / "run", number)]
             say(f"{number - seed + 1} scripts, {len(lost)} broken")
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    return lost
+    return done, lost

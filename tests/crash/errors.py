@@ -200,7 +200,8 @@ class Report:
     claimed: list[str] = field(default_factory=list)  # known: an outcome that could not be saved is only known again after a restart
 
 
-def campaign(every: int = 1, first: int = 1, seed: int = 1, say: Callable[[str], None] = lambda text: None) -> Report:
+def campaign(every: int = 1, first: int = 1, seed: int = 1, say: Callable[[str], None] = lambda text: None,
+             enough: Callable[[], bool] = lambda: False) -> Report:
     """Each `every`-th operation, with each kind of error, once and lasting."""
     logging.getLogger("camp").setLevel(logging.CRITICAL)
     logging.getLogger("camp.service").setLevel(logging.ERROR)
@@ -213,6 +214,8 @@ def campaign(every: int = 1, first: int = 1, seed: int = 1, say: Callable[[str],
         _, oracle, said = serve(root / "oracle", steps, count)
         assert said == [], said
         for at in range(first, count.count + 1, every):
+            if enough():
+                break
             for error in (full, broken_disk):
                 for lasting in (False, True):
                     weak = Weak(at, error, lasting)

@@ -244,8 +244,9 @@ def judge(folder: Path, kind: Kind, oracle: Picture | None, tally: Tally, deaths
     return picture
 
 
-def campaign(root: Path, kills: int, seed: int, say: Callable[[str], None] = lambda text: None, kinds: tuple[Kind, ...] = KINDS) -> Tally:
-    """Scenarios until so many processes were killed. A failure names its seed and keeps its folder."""
+def campaign(root: Path, kills: int, seed: int, say: Callable[[str], None] = lambda text: None, kinds: tuple[Kind, ...] = KINDS,
+             enough: Callable[[], bool] = lambda: False) -> Tally:
+    """Scenarios until so many processes were killed, or it is enough. A failure names its seed and keeps its folder."""
     logging.getLogger("camp").setLevel(logging.CRITICAL)
     world.program().warm()
     gc.collect()
@@ -258,7 +259,7 @@ def campaign(root: Path, kills: int, seed: int, say: Callable[[str], None] = lam
         play(root / "oracle", kind, iter(lambda: ("nowhere", 1.0), None), Tally())
         longest[kind] = (time.monotonic() - begun) * 0.6 / max(kind.steps, 1)
         oracles[kind] = judge(root / "oracle", kind, None, Tally(), 0)
-    while tally.kills < kills:
+    while tally.kills < kills and not enough():
         kind, before = kinds[tally.scenarios % len(kinds)], tally.kills
         plan = (at_points if tally.scenarios // len(kinds) % 2 == 0 else at_random)(seed, longest[kind])
         folder = root / "scenario"

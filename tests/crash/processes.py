@@ -144,7 +144,7 @@ def verdict(project: Project, box: Mailbox, deaths: int, workers: int) -> list[s
     return said
 
 
-def campaign(kills: int, seed: int = 1, say: Callable[[str], None] = lambda text: None) -> tuple[int, int, list[str]]:
+def campaign(kills: int, seed: int = 1, say: Callable[[str], None] = lambda text: None, enough: Callable[[], bool] = lambda: False) -> tuple[int, int, list[str]]:
     """So many deaths of `camp run`; (kills, effects unknown, what is broken)."""
     folder = Path(tempfile.mkdtemp(prefix="camp-processes-"))
     with mail_server(0.03) as (box, port):
@@ -153,6 +153,8 @@ def campaign(kills: int, seed: int = 1, say: Callable[[str], None] = lambda text
         assert project.camp("contact", "import", "contacts.jsonl").returncode == 0
         killed = 0
         for number in range(kills):
+            if enough():
+                break
             process = project.start()
             try:
                 mail = len(box.ids)
