@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+from rules_engine_plugins import _handover
 from tests.crash import cuts
 from tests.crash.cuts import _replay, _Surface
 from tests.crash.disk import Op
@@ -35,3 +39,35 @@ def test_the_model_of_the_disk():
 def test_a_write_is_torn_at_its_sectors_only():
     torn = _replay(b"", [Op("write", "f", 500, b"ab" * 300)], lambda op, sector: sector == 1)
     assert torn == bytes(512) + (b"ab" * 300)[12:524]
+
+
+def test_what_the_first_party_transports_accept_is_synced_with_its_names(tmp_path, monkeypatch):
+    """The file, the folder that holds its name, and once the folder that holds that one's."""
+    opened, synced = {}, []
+
+    class Watching:
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        @staticmethod
+        def open(path, *given):
+            descriptor = os.open(path, *given)
+            opened[descriptor] = Path(path)
+            return descriptor
+
+        @staticmethod
+        def fsync(descriptor):
+            synced.append(opened[descriptor].name.removeprefix("."))
+            os.fsync(descriptor)
+
+    monkeypatch.setattr(_handover, "os", Watching())
+    outbox = tmp_path / "project" / "outbox"
+    outbox.parent.mkdir()
+    _handover.append_once(outbox / "sms.jsonl", "k1", {})
+    assert synced == ["project", "sms.jsonl", "outbox"]
+    synced.clear()
+    _handover.append_once(outbox / "sms.jsonl", "k2", {})
+    assert synced == ["sms.jsonl"]
+    synced.clear()
+    _handover.write_once(outbox, "1.eml", b"x")
+    assert synced == [f"1.eml.{os.getpid()}.tmp", "outbox"]
