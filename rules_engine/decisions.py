@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+MERGE = "contact.merge"
+"""In whose name (`rule`) the decisions about a merge of two contacts are. No rule can be called so."""
+
 KINDS = ("enter", "action", "skip", "wait", "exit", "goal", "complete")
 
 
@@ -53,3 +56,15 @@ class Effect(NamedTuple):
     state: str = "ready"
     instance: str = ""
     exempt: str = ""
+
+
+class Cancel(NamedTuple):
+    """An instance has ended before its end: its messages in the outbox that have not left are called off. after: only those due later
+    than this (a replay, in which what was due before the exit had left by then); None: all."""
+
+    contact: str
+    ruleset: str
+    instance: str
+    reason: str
+    at: int
+    after: int | None = None

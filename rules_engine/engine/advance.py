@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
-from rules_engine.decisions import Decision, Effect
-from rules_engine.engine.messages import Messages
+from rules_engine.decisions import Cancel, Decision, Effect
+from rules_engine.engine.merge import Merging
 from rules_engine.engine.tick import SetAside
-from rules_engine.facts import ContactChange, Event, Wake
+from rules_engine.facts import MERGED, ContactChange, Event, Wake
 from rules_engine.limits import MAX_FIRINGS
 from rules_engine.plan import steps as op
 from rules_engine.plan.program import ActionCall, Emission, EventPlan, Fired, Program, Ruleset, Site, Trigger
@@ -22,8 +22,8 @@ _NONE: list[Any] = []
 _ORDER = {"f": 0, "d": 1, "x": 2, "i": 3}
 
 
-class Tick(Messages):
-    """All of a tick: facts, journeys, messages, and what comes in. One serves a program; `begin` points it at a contact."""
+class Tick(Merging):
+    """All of a tick: facts, journeys, messages, who the contact is, and what comes in. One serves a program; `begin` points it at a contact."""
 
     __slots__ = ()
 
@@ -36,6 +36,7 @@ class Tick(Messages):
         self.bindings: dict[str, Any] = {}
         self.start = self.start_sequence = 0
         self.key, self.keys, self.wanted = None, {}, None
+        self.parting: Event | None = None
 
     def begin(self, state: dict[str, Any], wall: int) -> None:
         self.state = state
@@ -47,10 +48,11 @@ class Tick(Messages):
         self.raw = []
         self.effects: list[Effect] = []
         self.emits: list[Event] = []
+        self.cancels: list[Cancel] = []
         self.count = self.pushed = 0
         self.fired: dict[str, int] = {}
         self._zone = None
-        self.ruleset = None
+        self.ruleset = self.parting = None
 
     def clear(self) -> None:
         """Forgets what an abandoned tick left."""
@@ -230,6 +232,12 @@ class Tick(Messages):
             if plan.match is not None:
                 plan.match(self)
             return
+        if plan.identity:
+            seen = self.about_identity(event)
+            if seen is None:
+                return
+            self.arrival = (seen.data, *self.arrival[1:])
+            self.e = seen.data
         if not noted:
             self._note(plan)
         if self.state["g"]:
@@ -318,7 +326,8 @@ class Tick(Messages):
 
 class Advanced(tuple[Any, ...]):
     """The answer of `advance`. state: the contact's new state (a JSON-able dict); wake_at: the one next moment (ms) at which it wants to
-    be called, or None; decisions in order; effects for the outbox; emits: events for the log, which have acted already.
+    be called, or None; decisions in order; effects for the outbox; emits: facts for the log. Those of this contact have acted already,
+    those of another (where two contacts are merged) are to act on that one.
 
     A tuple, because one is made for each event: what plain rules did is written out only when somebody reads it.
     """
@@ -336,7 +345,7 @@ class Advanced(tuple[Any, ...]):
     @property
     def decisions(self) -> list[Decision]:
         """What was decided, in order."""
-        _, _, raw, _, _, contact, at, cause = self
+        _, _, raw, _, _, contact, at, cause, _ = self
         found = []
         for item in raw:
             kind = type(item)
@@ -353,10 +362,15 @@ class Advanced(tuple[Any, ...]):
         return self[3]
 
     @property
-    def emits(self) -> list[Event]:
-        """The events that rules emitted, in order."""
-        _, _, _, _, emits, contact, at, cause = self
-        return [item if type(item) is Event else _emitted(item, contact, at, cause, number) for number, item in enumerate(emits)]
+    def emits(self) -> list[Event | ContactChange]:
+        """What is for the log, in order: events that rules emitted, and what is sent on to another contact."""
+        _, _, _, _, emits, contact, at, cause, _ = self
+        return [_emitted(item, contact, at, cause, number) if type(item) is Emission else item for number, item in enumerate(emits)]
+
+    @property
+    def cancels(self) -> list[Cancel]:
+        """Instances that ended before their end and may have messages in the outbox."""
+        return self[8]
 
     @property
     def quiet(self) -> bool:
@@ -389,6 +403,7 @@ def new_state(contact: str, created: int) -> dict[str, Any]:
 
     v schema version; id; since; k clock; n sequence; a attributes; s segments {name: since}; h history {question: slot}; i instances;
     m entries {campaign: [times, last]}; c counters {name: [times]}; t timers {name: due}; d answered moments; g open goals; p program.
+    Besides, where contacts were merged (engine.merge): into {contact, at} of one that was merged away, from {contact: at} of the other.
     """
     # What each event reads comes first: it then shares a cache line.
     return {"p": None, "k": created, "a": {}, "t": {}, "s": {}, "id": contact, "n": 0, "v": STATE_VERSION, "since": created, "h": {}, "i": {},
@@ -434,6 +449,10 @@ def advance(program: Program, state: dict[str, Any], cause: Event | ContactChang
             return _plain(tick, plan, state, cause, now)
     tick.begin(state, now)
     try:
+        if "into" in state:
+            tick.now = state["k"] = max(now, state["k"])
+            if tick.send_on(cause):
+                return _answer(tick, now)
         if state["p"] != program.digest:
             _adopt(tick, state, cause, now, quietly)
         timers = state["t"]
@@ -450,12 +469,20 @@ def advance(program: Program, state: dict[str, Any], cause: Event | ContactChang
             if tick.pending or tick.queue:
                 tick.now = state["k"]
                 tick.drain()
+        if tick.parting is not None:
+            tick.part()
     except BaseException:
         tick.clear()  # the next contact must not inherit what this one left
         raise
+    return _answer(tick, now)
+
+
+def _answer(tick: Tick, now: int) -> Advanced:
+    state = tick.state
     state["n"] = tick.sequence
+    timers = state["t"]
     raw, tick.raw = tick.raw, []
-    return Advanced((state, min(timers.values()) if timers else None, raw, tick.effects, tick.emits, tick.contact, now, ""))
+    return Advanced((state, min(timers.values()) if timers else None, raw, tick.effects, tick.emits, tick.contact, now, "", tick.cancels))
 
 
 def _plain(tick: Tick, plan: EventPlan, state: dict[str, Any], event: Event, now: int) -> Advanced:
@@ -466,7 +493,7 @@ def _plain(tick: Tick, plan: EventPlan, state: dict[str, Any], event: Event, now
     else:
         now = state["k"]
     if plan.match is None:
-        return Advanced((state, None, _NONE, _NONE, _NONE, event.contact, now, event.id))
+        return Advanced((state, None, _NONE, _NONE, _NONE, event.contact, now, event.id, _NONE))
     tick.a, tick.s, tick.now, tick.e, tick.event_subject, tick.contact = state["a"], state["s"], now, event.data, event.subject, event.contact
     try:
         plan.match(tick)
@@ -474,7 +501,7 @@ def _plain(tick: Tick, plan: EventPlan, state: dict[str, Any], event: Event, now
     except BaseException:
         tick.clear()
         raise
-    return Advanced((state, None, raw, _NONE, queue, event.contact, now, event.id))
+    return Advanced((state, None, raw, _NONE, queue, event.contact, now, event.id, _NONE))
 
 
 def _worked_off(tick: Tick) -> tuple[list[Any], list[Any]]:
@@ -527,7 +554,7 @@ def advance_block(program: Program, states: dict[str, dict[str, Any]], events: I
                 match(tick)
                 if tick.raw or tick.queue:
                     raw, queue = _worked_off(tick)
-                    answers.append(Advanced((state, None, raw, _NONE, queue, contact, now, id_)))
+                    answers.append(Advanced((state, None, raw, _NONE, queue, contact, now, id_, _NONE)))
             except BaseException:
                 tick.clear()
                 raise
@@ -559,8 +586,8 @@ def _adopt(tick: Tick, state: dict[str, Any], cause: Any, now: int, quietly: boo
     tick.pending = True
     if created and not quietly and "contact.created" in program.events:
         tick.queue.append((Event(f"created/{tick.contact}", "contact.created", tick.contact, tick.now, None, {}), False))
-    if created and isinstance(cause, ContactChange):
-        return  # first the attributes, then what follows from them
+    if created and (isinstance(cause, ContactChange) or isinstance(cause, Event) and cause.name == MERGED):
+        return  # first what is told of the contact, then what follows from it
     tick.quiet = quietly or not created
     tick.react()
     tick.quiet = False

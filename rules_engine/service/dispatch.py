@@ -7,6 +7,7 @@ as there are workers); what the provider recognises by its key is claimed in bat
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import math
@@ -17,15 +18,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rules_engine.actions import Action, Call, Outcome
+from rules_engine.actions import MESSAGE_OUTCOMES, Action, Call, Outcome
 from rules_engine.clock import Clock
 from rules_engine.facts import Event
 from rules_engine.host import Host
 from rules_engine.limits import MAX_ATTEMPTS
 from rules_engine.service import faults as points
+from rules_engine.service.breaker import Breaker
+from rules_engine.service.lanes import Job, Lanes
+from rules_engine.service.logs import about
 from rules_engine.service.runner import Runner, ThreadRunner
+from rules_engine.service.sent import SentJournal
+from rules_engine.service.throttle import Throttles
 from rules_engine.store import codec
-from rules_engine.store.port import CLAIM, ENOUGH, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, Verdict
+from rules_engine.store.port import CLAIM, ENOUGH, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, StoreError, Verdict
 
 log = logging.getLogger("camp.dispatch")
 
@@ -34,16 +40,34 @@ BATCH = 50  # repeatable effects claimed at once
 FIRST_RETRY = 30_000  # ms; doubles with each attempt
 LONGEST_RETRY = 6 * 3_600_000
 LONGEST_RETRY_AFTER = 7 * 86_400_000  # a provider that asks for more is mistaken
+LOOK_UPS = 20  # unknown effects asked about in one turn
+LAST_LOOK_UP = 7 * 86_400_000  # ms after the hand-over; what the provider does not know by then, a person decides
 STATES = {"accepted": "accepted", "failed": "failed", "retry": "retry_wait", "unknown": "unknown"}
 
+ENDED = {
+    "suppressed": "suppressed",
+    "no_address": "suppressed",
+    "held_out": "suppressed",
+    "blocked": "suppressed",
+    "capped": "capped",
+    "expired": "expired",
+    "late": "expired",
+}
+"""What the claim's check found -> the state in which an effect ends; anything else is `cancelled`."""
+
 Attributes = Callable[[dict], Mapping[str, Any]]
+Recheck = Callable[[dict, EffectRow, int], Any]
+KeyFields = Callable[[EffectRow], Mapping[str, Any]]
 
 
 class Dispatcher:
     """Hands over what is due. Call it under the store's run lock, from one thread.
 
+    runner: calls plugins in `turn`, one after the other for the caller; make_runner: makes the runner of each lane of `beat`.
     settings: each plugin's table of camp.toml, secrets filled in, by the plugin's name. attributes: a contact's attributes from
-    its state; default: the engine's.
+    its state; default: the engine's. recheck(state, effect, now): the engine's own word on whether an effect may leave now (None: it
+    may); without it only expiry, suppression and consent are looked at. throttles: None: nothing is throttled. key_fields: what an
+    outcome's event says of the instance's FOR EACH key.
     """
 
     def __init__(
@@ -55,22 +79,36 @@ class Dispatcher:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         project: Path | None = None,
         attributes: Attributes | None = None,
+        recheck: Recheck | None = None,
+        throttles: Throttles | None = None,
+        key_fields: KeyFields | None = None,
         runner: Runner | None = None,
+        make_runner: Callable[[], Runner] | None = None,
         faults: points.Faults = points.none,
+        sent: SentJournal | None = None,
+        meter: Any = None,
     ) -> None:
+        self._meter = meter
+        self._sent, self._unsent = sent, list[Settlement]()
         self._store, self._host, self._clock, self._faults = store, host, clock, faults
         self._settings, self._project = settings or {}, project or Path()
         self._attributes = attributes or real_attributes()
+        self._recheck, self._key_fields = recheck, key_fields
+        self._throttles = throttles or Throttles({}, {})
         self._runner = runner or ThreadRunner()
+        self._lanes = Lanes(make_runner or (lambda: ThreadRunner(1)))
+        self._breakers: dict[str, Breaker] = {}
+        self._ended: list[tuple[Job, Outcome]] = []  # not yet recorded
+        self._asking: set[str] = set()  # unknown effects whose provider is being asked
         self._look = LOOK
 
     # ------------------------------------------------------------ verbs
 
     def recover(self) -> list[EffectRow]:
         """After a start: what a dead process left behind. Returns the effects that are now unknown."""
-        lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat)
+        lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat, self._first_look_up)
         for effect in lost:
-            log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail)
+            log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail, extra=named("effect.unknown", effect))
         return lost
 
     def turn(self, until: int | None = None) -> Counter | None:
@@ -80,37 +118,141 @@ class Dispatcher:
         late nor judged again by what the contact became afterwards.
         """
         now = self._clock.now()
+        self._give_back()
         bench = _Bench(self, now, replay=until is not None)
         claimed = self._claim(now if until is None else until, now, bench)
         if not claimed:
-            return bench.ended or None
+            return bench.ended if bench.moved else None
+        jobs = self._begin(claimed)
+        self._ended += zip(jobs, self._runner.run([(job.action, job.call) for job in jobs]), strict=True)
+        return bench.ended + self._record(until)
+
+    def beat(self) -> Counter | None:
+        """As `turn`, without waiting for any plugin: records the hand-overs that have ended, and begins as many as there is room for
+        (`Lanes`). None if there was nothing to do; what is under way is `flying`. Raises StoreError."""
+        self._give_back()
+        settled, now = self.gather(), self._clock.now()
+        full = [name for name in self._host.actions if not self._lanes.room(self.provider_of(name), True)]
+        bench = _LaneBench(self, now)
+        claimed = self._store.claim_effects(now, now, LOOK, bench.judge, full)
+        for job in self._begin(claimed):
+            self._lanes.start(job)
+        asked = self._ask(now)
+        return settled + bench.ended if settled or claimed or bench.moved or asked else None
+
+    def gather(self) -> Counter:
+        """Records what has ended: new state -> count. Raises StoreError; what could not be recorded is kept for the next time."""
+        self._ended += self._lanes.finished()
+        return self._record(None)
+
+    @property
+    def flying(self) -> int:
+        """Calls that `beat` has begun and not yet recorded."""
+        return self._lanes.flying + len(self._ended)
+
+    def wait(self, milliseconds: int) -> bool:
+        """Waits until a call has ended, at most so long; whether one has."""
+        return bool(self._ended) or self._lanes.wait(milliseconds)
+
+    def _ask(self, now: int) -> int:
+        """Begins look-ups, each in a lane of its provider; how many."""
+        begun = 0
+        for candidate in self._store.lookups(now, LOOK_UPS):
+            job = self._question(candidate)
+            if job.action is None or candidate.effect.id in self._asking or not self._lanes.room(job.provider, False):
+                continue
+            self._asking.add(candidate.effect.id)
+            self._lanes.start(job)
+            begun += 1
+        return begun
+
+    def _begin(self, claimed: list[Candidate]) -> list[Job]:
+        """The calls of what was claimed. The claim is durable now, and no plugin has been called."""
+        if claimed:
+            self._note(claimed, self._clock.now())
+        jobs = [
+            Job(
+                self.provider_of(candidate.effect.action),
+                candidate,
+                self._host.actions.get(candidate.effect.action),
+                self._call(candidate),
+            )
+            for candidate in claimed
+        ]
+        if jobs:
+            self._faults(points.BEFORE_CALL)
+        return jobs
+
+    def _record(self, until: int | None) -> Counter:
+        """Outcomes into the store, with what the log is told of them. An outcome is forgotten here only when it is durable."""
+        if not self._ended:
+            return Counter()
         settlements, news = [], []
-        for candidate, outcome in self._hand_over(claimed):
-            at = self._clock.now() if until is None else candidate.effect.next_at or candidate.effect.at
-            settlement = self._settlement(candidate.effect, outcome, at)
+        for job, outcome in self._ended:
+            effect = job.candidate.effect
+            at = self._clock.now() if until is None else effect.next_at or effect.at
+            settlement = self._looked_up(effect, outcome) if job.asks else self._settlement(effect, outcome, at)
             settlements.append(settlement)
-            news += self._news(candidate.effect, settlement, at)
+            if self._meter is not None and not job.asks:
+                self._meter.handed_over(effect, settlement)
+            if settlement.state == "failed" or not job.asks:
+                news += self._news(effect, settlement.state, settlement.detail, at)
         self._faults(points.AFTER_CALL)
         self._store.settle(settlements, news)
-        return bench.ended + Counter(settlement.state for settlement in settlements)
+        ended, self._ended = self._ended, []
+        for job, outcome in ended:
+            self._asking.discard(job.candidate.effect.id)
+            if until is None and not job.asks:
+                self._tell_breaker(job.candidate.effect.action, outcome)
+        return Counter(settlement.state for settlement in settlements)
+
+    def look_up(self) -> Counter | None:
+        """Asks providers about unknown effects whose time for that has come: new state -> count; None if there are none. Raises
+        StoreError."""
+        now = self._clock.now()
+        asked = [item for item in self._store.lookups(now, LOOK_UPS) if self._lookup_of(item.effect) is not None]
+        if not asked:
+            return None
+        jobs = [self._question(candidate) for candidate in asked]
+        self._ended += zip(jobs, self._runner.run([(job.action, job.call) for job in jobs]), strict=True)
+        return self._record(None)
+
+    def _question(self, candidate: Candidate) -> Job:
+        """What became of an unknown effect, as a job for its provider."""
+        effect = candidate.effect
+        return Job(self.provider_of(effect.action), candidate, self._lookup_of(effect), self._call(candidate), asks=True)
 
     def _claim(self, due: int, now: int, bench: _Bench) -> list[Candidate]:
         """Looks at a few where only a few can be taken, and further if none of those could be."""
         claimed = self._store.claim_effects(due, now, self._look, bench.judge)
-        if not claimed and not bench.ended and self._look < LOOK:
+        if not claimed and not bench.moved and self._look < LOOK:
             claimed = self._store.claim_effects(due, now, LOOK, bench.judge)
         self._look = LOOK if not claimed or bench.repeatable else 2 * self._runner.workers
         return claimed
 
-    # ------------------------------------------------------------ hand-over
+    # ------------------------------------------------------------ send journal
 
-    def _hand_over(self, claimed: list[Candidate]) -> list[tuple[Candidate, Outcome]]:
-        work = []
-        for candidate in claimed:
-            action = self._host.actions.get(candidate.effect.action)
-            work.append((action, self._call(candidate)))
-        self._faults(points.BEFORE_CALL)
-        return list(zip(claimed, self._runner.run(work), strict=True))
+    def _note(self, claimed: list[Candidate], now: int) -> None:
+        """Into the send journal, before anything leaves. What can't be noted is not handed over, and goes back."""
+        if self._sent is None:
+            return
+        try:
+            self._sent.note([candidate.effect for candidate in claimed], self._store, now)
+        except StoreError as error:
+            self._unsent = [
+                Settlement(item.effect.id, item.effect.attempts, "retry_wait", now, error.message, next_at=item.effect.next_at or now)
+                for item in claimed
+            ]
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        """Ends claims that were never followed by a hand-over. On a full disk that may fail too: then before the next claim."""
+        if self._unsent:
+            self._store.settle(self._unsent)
+            self._unsent = []
+
+    # ------------------------------------------------------------ hand-over
 
     def _call(self, candidate: Candidate) -> Call:
         effect = candidate.effect
@@ -128,35 +270,88 @@ class Dispatcher:
             self._project,
             at,
             effect.attempts,
+            effect.message_class,
         )
+
+    def provider_of(self, action: str) -> str:
+        """The plugin that provides an action, or ""."""
+        return self._host.providers.get(action, "")
 
     def settings_of(self, action: str) -> Mapping[str, Any]:
         """The settings of the plugin that provides an action."""
-        return self._settings.get(self._host.providers.get(action, ""), {})
+        return self._settings.get(self.provider_of(action), {})
 
     # ------------------------------------------------------------ outcomes
 
     def _settlement(self, effect: EffectRow, outcome: Outcome, at: int) -> Settlement:
         """`at`: the log's time of the hand-over, from which a retry's wait counts."""
         state, detail, next_at = STATES[outcome.state], outcome.detail, None
+        if state == "unknown" and self._may_repeat(effect):
+            state, detail = "retry_wait", f"{detail}; handed over again under the same key"
         if state == "retry_wait" and effect.attempts >= MAX_ATTEMPTS:
-            state, detail = "failed", f"given up after {effect.attempts} attempts: {detail}"
-        elif state == "retry_wait":
+            state = "unknown" if outcome.state == "unknown" else "failed"
+            detail = f"given up after {effect.attempts} attempts: {detail}"
+        if state == "retry_wait":
             next_at = at + delay(effect.id, effect.attempts, outcome.retry_after)
+        elif state == "unknown":
+            next_at = self._first_look_up(effect)
         if state in ("failed", "unknown"):
-            log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail)
+            ids = named(f"effect.{state}", effect)
+            log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail, extra=ids)
         return Settlement(effect.id, effect.attempts, state, self._clock.now(), detail, outcome.provider_id, next_at)
 
-    def _news(self, effect: EffectRow, settlement: Settlement, at: int) -> list[Arrival]:
-        """What the log is told: `email.failed` for an `email.send` that failed for good, where a plugin has such an event."""
-        name = effect.action.partition(".")[0] + ".failed"
-        if settlement.state != "failed" or name not in self._host.events:
-            return []
-        subject = effect.primary if isinstance(effect.primary, str) else None
-        data = {"reason": settlement.detail, "campaign": effect.ruleset}
-        known = self._host.events[name].fields
-        event = Event(f"{effect.id}:failed", name, effect.contact, at, subject, {key: data[key] for key in data if key in known})
-        return [Arrival(event, SOURCE_OUTCOMES)]
+    def _news(self, effect: EffectRow, outcome: str, reason: str, at: int) -> list[Arrival]:
+        """What the log is told of an outcome after the decision."""
+        key = self._key_fields(effect) if self._key_fields is not None else {}
+        return news_of(effect, outcome, reason, at, self._host.events, key)
+
+    # ------------------------------------------------------------ breakers
+
+    def breaker(self, action: str) -> Breaker:
+        """The breaker of the plugin that provides an action."""
+        return self._breakers.setdefault(self.provider_of(action), Breaker())
+
+    def breakers(self) -> Mapping[str, Breaker]:
+        """All that were needed so far, by plugin."""
+        return self._breakers
+
+    def _tell_breaker(self, action: str, outcome: Outcome) -> None:
+        """What a provider answered. When that opens its breaker, all that is due through it waits: looking at each would take longer."""
+        now = self._clock.now()
+        works = outcome.state in ("accepted", "failed")
+        until = self.breaker(action).note(works, now, outcome.retry_after)
+        if until is None:
+            return
+        plugin = self.provider_of(action)
+        actions = [name for name, provider in self._host.providers.items() if provider == plugin and name in self._host.actions]
+        self._store.postpone(actions or [action], until)
+        log.error("%s keeps failing: nothing is handed over to it for %d s", plugin or action, (until - now) // 1000)
+
+    # ------------------------------------------------------------ looking up
+
+    def _lookup_of(self, effect: EffectRow) -> Action | None:
+        """The action with its look-up in the place of its hand-over."""
+        action = self._host.actions.get(effect.action)
+        if action is None or action.lookup is None:
+            return None
+        return dataclasses.replace(action, perform=action.lookup)
+
+    def _first_look_up(self, effect: EffectRow) -> int | None:
+        """When a hand-over that has just become unknown is asked about; None: its provider can't be asked."""
+        action = self._lookup_of(effect)
+        return None if action is None else self._clock.now() + int(action.settle * 1000)
+
+    def _looked_up(self, effect: EffectRow, outcome: Outcome) -> Settlement:
+        """The provider's word on an unknown effect. As long as it can't tell, it is asked again after as long as has passed."""
+        now = self._clock.now()
+        state, next_at = STATES[outcome.state], None
+        if state == "retry_wait":  # the provider's proof that it never arrived
+            next_at = now + delay(effect.id, effect.attempts, outcome.retry_after)
+        elif state == "unknown":
+            passed = max(now - (effect.claimed_at or now), FIRST_RETRY)
+            next_at = now + passed if passed < LAST_LOOK_UP else None
+        detail = f"looked up: {outcome.detail}" if outcome.detail else "looked up"
+        return Settlement(effect.id, effect.attempts, state, now, detail, outcome.provider_id, next_at, "unknown")
 
     # ------------------------------------------------------------ what may be repeated
 
@@ -175,41 +370,107 @@ class Dispatcher:
 
 
 class _Bench:
-    """Judges the candidates of one claim. `ended`: those that will never be handed over, by state."""
+    """Judges the candidates of one claim. `ended`: those that will never be handed over, by state. `moved`: some were put off or ended,
+    so that others come into sight."""
 
     def __init__(self, dispatcher: Dispatcher, now: int, replay: bool) -> None:
         self._dispatcher, self._now, self._replay = dispatcher, now, replay
         self._left: int | None = None
         self.repeatable = False  # what is claimed this time
+        self.moved = False
         self.ended: Counter = Counter()
 
     def judge(self, candidate: Candidate) -> Verdict | None:
-        """Claim it, end it, or (None) leave it for later."""
-        effect = candidate.effect
+        """Claim it, end it, put it off, or (None) leave it for later."""
         if self._left == 0:
             return ENOUGH
+        if candidate.paused:
+            self.moved = True
+            return Verdict("later", "paused by an operator")
         if candidate.pending and not self._replay:  # an unsubscribe may be among the unread news (promise P9)
             return None
-        verdict = None if self._replay else expiry(effect, self._now) or self._consent(candidate)
+        verdict = None if self._replay else self._again(candidate) or self._slow(candidate)
         if verdict is not None:
-            self.ended[verdict.state] += 1
+            self.moved = True
+            if verdict.state not in ("later", "held"):
+                self.ended[verdict.state] += 1
             return verdict
+        return self._claim(candidate) if self._fits(candidate.effect) else None
+
+    def _fits(self, effect: EffectRow) -> bool:
+        """Whether one more of its kind may be claimed. One claim is all of what can be repeated or all of what can't."""
         kind = self._dispatcher.repeatable(effect)
         if self._left is None:
             self.repeatable, self._left = kind, BATCH if kind else self._dispatcher._runner.workers
-        if kind != self.repeatable:
-            return None
-        self._left -= 1
-        return CLAIM
+        return kind == self.repeatable
 
-    def _consent(self, candidate: Candidate) -> Verdict | None:
-        effect = candidate.effect
-        if effect.channel is None or candidate.state is None or effect.message_class == "internal":
+    def _took(self, effect: EffectRow) -> None:
+        assert self._left is not None
+        self._left -= 1
+
+    def _claim(self, candidate: Candidate) -> Verdict:
+        """The last question, because asking it counts: whether the throttles let it through."""
+        dispatcher, effect, now = self._dispatcher, candidate.effect, self._now
+        throttles = [] if self._replay else dispatcher._throttles.of(effect.ruleset, dispatcher.provider_of(effect.action))
+        for throttle in throttles:
+            until = dispatcher._throttles.spend(throttle, candidate, now)
+            if until is not None:
+                self.moved = True
+                return Verdict("later", f"{throttle.name}: at most {throttle.count:,} in {throttle.period // 1000:,} s", until)
+        self._took(effect)
+        if not self._replay:
+            dispatcher.breaker(effect.action).begin(now)
+        return CLAIM._replace(spent=tuple((item.name, item.slot_of(now), item.oldest(now)) for item in throttles))
+
+    def _slow(self, candidate: Candidate) -> Verdict | None:
+        """Put off while its provider's breaker is open."""
+        until = self._dispatcher.breaker(candidate.effect.action).stops(self._now)
+        return None if until is None else Verdict("later", "its provider keeps failing; it is tried again later", until)
+
+    def _again(self, candidate: Candidate) -> Verdict | None:
+        """What was asked when it was decided, asked again (promise P9)."""
+        effect, dispatcher = candidate.effect, self._dispatcher
+        over = expiry(effect, self._now)
+        if over is not None:
+            return over._replace(news=tuple(dispatcher._news(effect, "expired", over.detail, self._now)))
+        if candidate.state is None:
             return None
-        return consent(effect, self._dispatcher._attributes(codec.load(candidate.state)))
+        state = codec.load(candidate.state)
+        if dispatcher._recheck is None:
+            told = effect.channel is not None and effect.message_class != "internal"
+            return consent(effect, dispatcher._attributes(state)) if told else None
+        found = dispatcher._recheck(state, effect, self._now)
+        if found is None:
+            return None
+        if found.do == "hold":
+            return Verdict("later", found.reason, max(found.until, self._now + 1))
+        if found.do == "wait_for_person":
+            return Verdict("held", found.reason)
+        news = dispatcher._news(effect, found.outcome, found.reason, self._now)
+        return Verdict(ENDED.get(found.outcome, "cancelled"), found.reason, news=tuple(news))
+
+
+class _LaneBench(_Bench):
+    """Claims what the lanes of each provider have room for."""
+
+    def __init__(self, dispatcher: Dispatcher, now: int) -> None:
+        super().__init__(dispatcher, now, replay=False)
+        self._taken: Counter[str] = Counter()
+
+    def _fits(self, effect: EffectRow) -> bool:
+        provider = self._dispatcher.provider_of(effect.action)
+        return self._dispatcher._lanes.room(provider, self._dispatcher.repeatable(effect)) > self._taken[provider]
+
+    def _took(self, effect: EffectRow) -> None:
+        self._taken[self._dispatcher.provider_of(effect.action)] += 1
 
 
 # ---------------------------------------------------------------- rules, pure
+
+
+def named(what: str, effect: EffectRow) -> dict[str, Any]:
+    """The ids of an effect for the log."""
+    return about(what=what, effect=effect.handle or effect.id, contact=effect.contact, campaign=effect.ruleset, action=effect.action)
 
 
 def expiry(effect: EffectRow, now: int) -> Verdict | None:
@@ -228,6 +489,29 @@ def consent(effect: EffectRow, attributes: Mapping[str, Any]) -> Verdict | None:
     if effect.message_class == "marketing" and lookup(attributes, "consent", effect.channel) is False:
         return Verdict("cancelled", f"consent.{effect.channel} was withdrawn")
     return None
+
+
+def news_of(
+    effect: EffectRow, outcome: str, reason: str, at: int, events: Mapping[str, Any], key: Mapping[str, Any] | None = None
+) -> list[Arrival]:
+    """What became of an effect after it was decided, as an event that conditions can ask about: `email.failed` for an `email.send` that
+    failed for good, where a plugin declares it, and for messages each of MESSAGE_OUTCOMES. events: those that plugins declare; key: the
+    FOR EACH fields of the instance, so that the event reaches only its own."""
+    name = f"{effect.action.partition('.')[0]}.{outcome}"
+    if outcome == "failed" and name not in events:
+        return []
+    if outcome != "failed":
+        if effect.channel is None or effect.message_class == "internal" or outcome not in MESSAGE_OUTCOMES:
+            return []
+        name = f"{effect.channel}.{outcome}"
+    subject = effect.primary if isinstance(effect.primary, str) else None
+    data: dict[str, Any] = {"reason": reason, "campaign": effect.ruleset}
+    if name in events:
+        known = events[name].fields
+        data = {key: data[key] for key in data if key in known}
+    # A second attempt of a person's may fail again: each is news of its own.
+    event = Event(f"{effect.id}:{outcome}:{effect.attempts}", name, effect.contact, at, subject, {**(key or {}), **data})
+    return [Arrival(event, SOURCE_OUTCOMES)]
 
 
 def lookup(attributes: Mapping[str, Any], group: str, name: str | None) -> Any:
@@ -258,7 +542,7 @@ def idempotency(action: Action, settings: Mapping[str, Any]) -> str:
     transport to files recognises every key and one by SMTP none; the record's own word counts otherwise (`key` without a window:
     none)."""
     module = sys.modules.get(getattr(action.perform, "__module__", "") or "")
-    ask = getattr(module, "idempotency", None)
+    ask = getattr(action.perform, "idempotency", None) or getattr(module, "idempotency", None)  # a child's module is not here
     if callable(ask):
         try:
             answer = ask(settings)
