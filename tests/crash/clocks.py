@@ -140,6 +140,10 @@ def _serve(folder: Path, scene: Scene, stop: Stop) -> None:
 
     def took(call: Any) -> None:
         scene.handed.append(Handed(call.key, clock.now()))
+        channel = call.action.partition(".")[0]
+        told = [row.seq for row in store.events_of(call.contact["id"]) if getattr(row.cause, "name", "") == f"{channel}.unsubscribed"]
+        if told:  # facts arrive while the service sleeps: the claim saw what we see
+            scene.early.append(f"{call.key} was handed over though row {told[0]} of the log says unsubscribed")
 
     run_forever(store, world.program(), world.host(took, remote=True), clock, stop=stop, **{**world.options(folder), "live_block": 7})
     store.close()
@@ -151,7 +155,7 @@ def _judge(folder: Path, scene: Scene, facts: list[Any]) -> list[str]:
     oracle = reference(store, scene.blocks)
     picture = look(store)
     oracle.effects, oracle.log = picture.effects, picture.log
-    said = scene.early + broken(store, Truth(facts, scene.handed, oracle=oracle, live=True, now=now, deaths=0))
+    said = scene.early + broken(store, Truth(facts, scene.handed, oracle=oracle, live=True, steady=False, now=now, deaths=0))
     store.close()
     return said
 

@@ -110,7 +110,8 @@ class Client:
         """Whether the service still waits out an error: it has slept since, and will look again."""
         store = SqliteStore(self._folder / "camp.db", self, readonly=True)
         try:
-            return store.next_wake() is not None and store.next_wake() <= self.now() or bool(store.read_log(store.position().cursor, 1))
+            due = [at for at in (store.next_wake(), store.next_effect()) if at is not None and at <= self.now()]
+            return bool(due or store.read_log(store.position().cursor, 1))
         finally:
             store.close()
 
@@ -197,7 +198,6 @@ class Report:
     runs: int = 0
     met: Counter = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
-    claimed: list[str] = field(default_factory=list)  # known: an outcome that could not be saved is only known again after a restart
 
 
 def campaign(every: int = 1, first: int = 1, seed: int = 1, say: Callable[[str], None] = lambda text: None,
@@ -224,8 +224,7 @@ def campaign(every: int = 1, first: int = 1, seed: int = 1, say: Callable[[str],
                     report.runs += 1
                     report.met[f"{error.__name__}, {'lasting' if lasting else 'once'}: {weak.where or 'not met'}"] += 1
                     for text in said:
-                        where = report.claimed if text.endswith("is still claimed") else report.lost
-                        where.append(f"operation {at}, {error.__name__}, {'lasting' if lasting else 'once'}, {weak.where}: {text}")
+                        report.lost.append(f"operation {at}, {error.__name__}, {'lasting' if lasting else 'once'}, {weak.where}: {text}")
             say(f"operation {at} of {count.count}, {report.runs} runs, {len(report.lost)} broken")
     finally:
         database.WAL_PAGES, database.BUSY_SECONDS = usual, busy
