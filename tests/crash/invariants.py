@@ -57,7 +57,8 @@ class Truth:
     acknowledged: facts that somebody was told are kept. handed: what providers took, in order. keyless: keys (or a rule for them) whose
     provider does not recognise a repeated key: those may be there once only; by default all. oracle: a run of the same facts without
     faults. live: facts act when they arrive (else: a replay, at their own time). ended: the run went on to its end without faults, up to
-    `now` (ms). steady: no clock was set back, so that times tell what came first. deaths: how often a process died; each may leave one `workers` full of unknown effects, None: don't count.
+    `now` (ms). steady: no clock was set back, so that times tell what came first. deaths: how often a process died; each may leave one
+    `workers` full of unknown effects, None: don't count.
     """
 
     acknowledged: Iterable[Event | ContactChange] = ()

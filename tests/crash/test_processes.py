@@ -92,9 +92,16 @@ def test_a_second_sigterm_ends_at_once(tmp_path):
         store = project.store()
         (unknown,) = store.effects(state="unknown")
         store.close()
-        done = project.camp("outbox", "resolve", unknown.id, "accepted", "--yes")
-        assert done.returncode == 0, done.stderr
-        assert project.camp("run", "--once").returncode == 0 and len(box.ids) == 1
+        running = project.start()
+        try:
+            wait_for(lambda: SqliteStore(tmp_path / "camp.db", readonly=True).running())
+            done = project.camp("outbox", "resolve", unknown.id, "accepted", "--yes")
+            assert done.returncode == 0, done.stderr
+            assert end(running, signal.SIGTERM)[0] == 0 and len(box.ids) == 1
+        finally:
+            if running.poll() is None:
+                running.kill()
+        assert "unknown" not in project.store().counts().effects
 
 
 # ---------------------------------------------------------------- somebody else holds the file
