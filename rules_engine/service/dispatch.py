@@ -100,13 +100,15 @@ class Dispatcher:
         self._breakers: dict[str, Breaker] = {}
         self._ended: list[tuple[Job, Outcome]] = []  # not yet recorded
         self._asking: set[str] = set()  # unknown effects whose provider is being asked
+        self._mine: set[str] = set()  # effects claimed here whose outcome is not recorded yet
         self._look = LOOK
 
     # ------------------------------------------------------------ verbs
 
     def recover(self) -> list[EffectRow]:
-        """After a start: what a dead process left behind. Returns the effects that are now unknown."""
-        lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat, self._first_look_up)
+        """After a start, or when others' work came here: what a dead process left behind, but for what is under way here. Returns the
+        effects that are now unknown."""
+        lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat, self._first_look_up, self._mine)
         for effect in lost:
             log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail, extra=named("effect.unknown", effect))
         return lost
@@ -180,6 +182,7 @@ class Dispatcher:
             for candidate in claimed
         ]
         if jobs:
+            self._mine.update(candidate.effect.id for candidate in claimed)
             self._faults(points.BEFORE_CALL)
         return jobs
 
@@ -201,7 +204,7 @@ class Dispatcher:
         self._store.settle(settlements, news)
         ended, self._ended = self._ended, []
         for job, outcome in ended:
-            self._asking.discard(job.candidate.effect.id)
+            (self._asking if job.asks else self._mine).discard(job.candidate.effect.id)
             if until is None and not job.asks:
                 self._tell_breaker(job.candidate.effect.action, outcome)
         return Counter(settlement.state for settlement in settlements)
