@@ -29,7 +29,7 @@ def kills(options: argparse.Namespace) -> list[str]:
 def cuts(options: argparse.Namespace) -> list[str]:
     from tests.crash import cuts
 
-    report = cuts.until(options.count, say, cuts.NORMAL if options.normal else None, options.enough)
+    report = cuts.until(options.count, say, cuts.NORMAL if options.normal else None, options.every, options.enough)
     print(f"{report.cuts} cuts at {report.points} points, {report.images} different images, {report.continued} ways to go on")
     return report.lost
 
@@ -88,8 +88,9 @@ def main() -> int:
         command.add_argument("--seed", type=int, default=1)
         if name != "statements":
             command.add_argument("--minutes", type=float, help="end after so long, and say how far it came")
+        if name in ("errors", "cuts"):
+            command.add_argument("--every", type=int, default=1, help="only at each n-th operation")
         if name == "errors":
-            command.add_argument("--every", type=int, default=1, help="only each n-th operation")
             command.add_argument("--first", type=int, default=1, help="begin at this operation")
         if name == "cuts":
             command.add_argument("--normal", action="store_true", help="with synchronous=NORMAL: it must find losses")

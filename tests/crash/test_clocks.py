@@ -10,6 +10,7 @@ from rules_engine import clock as clocks_of_the_engine
 from rules_engine.clock import SystemClock, VirtualClock
 from rules_engine.service import loop
 from rules_engine.service.loop import Stop, _Loop, run_once
+from rules_engine.store.memory import MemoryStore
 from rules_engine.store.sqlite import SqliteStore
 from tests.crash import clocks, world
 from tests.crash.clocks import Machine
@@ -53,7 +54,8 @@ def test_the_bell_rings_on_when_the_local_clock_is_moved(monkeypatch, step):
     monkeypatch.setattr(loop.schedule, "datetime", module)
     stop, rung, naps = Stop(), [], [0]
     service = type("Idle", (), {"stop": stop, "beat": lambda self: False, "pause": lambda self: 1, "summary": None, "rest": lambda self, ms: nap(ms)})()
-    store = type("Store", (), {"maintain": lambda self: rung.append(naps[0])})()
+    store = MemoryStore(VirtualClock())
+    monkeypatch.setattr(store, "maintain", lambda: rung.append(naps[0]))
 
     class Clock:
         now = staticmethod(lambda: 0)
