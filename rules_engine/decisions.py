@@ -53,3 +53,15 @@ class Effect(NamedTuple):
     state: str = "ready"
     instance: str = ""
     exempt: str = ""
+
+
+class Cancel(NamedTuple):
+    """An instance has ended before its end: its messages in the outbox that have not left are called off. after: only those due later
+    than this (a replay, in which what was due before the exit had left by then); None: all."""
+
+    contact: str
+    ruleset: str
+    instance: str
+    reason: str
+    at: int
+    after: int | None = None

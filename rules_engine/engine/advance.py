@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from rules_engine.decisions import Decision, Effect
+from rules_engine.decisions import Cancel, Decision, Effect
 from rules_engine.engine.messages import Messages
 from rules_engine.engine.tick import SetAside
 from rules_engine.facts import ContactChange, Event, Wake
@@ -47,6 +47,7 @@ class Tick(Messages):
         self.raw = []
         self.effects: list[Effect] = []
         self.emits: list[Event] = []
+        self.cancels: list[Cancel] = []
         self.count = self.pushed = 0
         self.fired: dict[str, int] = {}
         self._zone = None
@@ -336,7 +337,7 @@ class Advanced(tuple[Any, ...]):
     @property
     def decisions(self) -> list[Decision]:
         """What was decided, in order."""
-        _, _, raw, _, _, contact, at, cause = self
+        _, _, raw, _, _, contact, at, cause, _ = self
         found = []
         for item in raw:
             kind = type(item)
@@ -355,8 +356,13 @@ class Advanced(tuple[Any, ...]):
     @property
     def emits(self) -> list[Event]:
         """The events that rules emitted, in order."""
-        _, _, _, _, emits, contact, at, cause = self
+        _, _, _, _, emits, contact, at, cause, _ = self
         return [item if type(item) is Event else _emitted(item, contact, at, cause, number) for number, item in enumerate(emits)]
+
+    @property
+    def cancels(self) -> list[Cancel]:
+        """Instances that ended before their end and may have messages in the outbox."""
+        return self[8]
 
     @property
     def quiet(self) -> bool:
@@ -455,7 +461,7 @@ def advance(program: Program, state: dict[str, Any], cause: Event | ContactChang
         raise
     state["n"] = tick.sequence
     raw, tick.raw = tick.raw, []
-    return Advanced((state, min(timers.values()) if timers else None, raw, tick.effects, tick.emits, tick.contact, now, ""))
+    return Advanced((state, min(timers.values()) if timers else None, raw, tick.effects, tick.emits, tick.contact, now, "", tick.cancels))
 
 
 def _plain(tick: Tick, plan: EventPlan, state: dict[str, Any], event: Event, now: int) -> Advanced:
@@ -466,7 +472,7 @@ def _plain(tick: Tick, plan: EventPlan, state: dict[str, Any], event: Event, now
     else:
         now = state["k"]
     if plan.match is None:
-        return Advanced((state, None, _NONE, _NONE, _NONE, event.contact, now, event.id))
+        return Advanced((state, None, _NONE, _NONE, _NONE, event.contact, now, event.id, _NONE))
     tick.a, tick.s, tick.now, tick.e, tick.event_subject, tick.contact = state["a"], state["s"], now, event.data, event.subject, event.contact
     try:
         plan.match(tick)
@@ -474,7 +480,7 @@ def _plain(tick: Tick, plan: EventPlan, state: dict[str, Any], event: Event, now
     except BaseException:
         tick.clear()
         raise
-    return Advanced((state, None, raw, _NONE, queue, event.contact, now, event.id))
+    return Advanced((state, None, raw, _NONE, queue, event.contact, now, event.id, _NONE))
 
 
 def _worked_off(tick: Tick) -> tuple[list[Any], list[Any]]:
@@ -527,7 +533,7 @@ def advance_block(program: Program, states: dict[str, dict[str, Any]], events: I
                 match(tick)
                 if tick.raw or tick.queue:
                     raw, queue = _worked_off(tick)
-                    answers.append(Advanced((state, None, raw, _NONE, queue, contact, now, id_)))
+                    answers.append(Advanced((state, None, raw, _NONE, queue, contact, now, id_, _NONE)))
             except BaseException:
                 tick.clear()
                 raise

@@ -12,6 +12,7 @@ from heapq import heappush
 from typing import Any
 
 from rules_engine.actions import Change
+from rules_engine.decisions import Cancel
 from rules_engine.engine.tick import Facts, SetAside
 from rules_engine.limits import MAX_FIRINGS, MAX_INSTANCES
 from rules_engine.plan import steps as op
@@ -636,6 +637,8 @@ class Journeys(Facts):
         if ruleset.is_campaign:
             self.decide(ruleset, site, "exit", key=instance["k"], reason=reason,
                         because=(("event", self.event_name),) if exit_ is not None and self.event_name else ())
+        if "u" in instance:
+            self.cancels.append(Cancel(self.contact, ruleset.name, instance["id"], f"left: {reason}", self.now))
         self._drop_timers(iid)
         position = exit_.position if exit_ is not None else None
         if position is not None:

@@ -55,7 +55,8 @@ class Messages(Journeys):
         anchor = self.now if hold else anchor
         if verdict.do in ("send", "wait_for_person"):
             state = "ready" if verdict.do == "send" else "held"
-            self.hand_over(instance, ruleset, item, primary, params, message_class, options.get("expires_after"), state)
+            exempt = " ".join(name for name in ("quiet", "limit") if options.get(f"ignore_{name}"))
+            self.hand_over(instance, ruleset, item, primary, params, message_class, options.get("expires_after"), state, exempt)
             self.decide(ruleset, item.site, "action", key=instance["k"], call=call, primary=primary, params=params,
                         outcome=verdict.outcome, reason=verdict.reason or reason, because=because)
             if message_class == "marketing" and state == "ready":
@@ -87,16 +88,20 @@ class Messages(Journeys):
         self.queue.append((event, True))
 
     def hand_over(self, instance: Instance, ruleset: Ruleset, item: Any, primary: Any, params: dict[str, Any], message_class: str,
-                  expires_after: Any, state: str) -> None:
+                  expires_after: Any, state: str, exempt: str = "") -> None:
         """An effect for the outbox, under the name that makes it act once."""
         call = item.call
         rounds = "".join(f"/{count[0]}" for count in (instance.get("n") or {}).values())
         expires = None if expires_after is None else calendar.add(self.now, expires_after, self.zone(), self.program.business_hours)
         if call.needs_event and instance["e"] is not None:
             params = {**params, "event": {**instance["e"]["data"], "subject": instance["e"]["subject"]}}
+        on_the_way_out = "x" in instance  # what an EXIT itself sends is not called off with the instance
+        if not on_the_way_out:
+            instance["u"] = 1  # something of it may stand in the outbox
         self.effects.append(Effect(
             f"{ruleset.name}/{item.site.step}/{self.contact}/{instance['id']}{rounds}", self.contact, call.name, primary, params, ruleset.name,
-            item.site.step or "", instance["k"], call.channel, message_class, self.now, expires, state))
+            item.site.step or "", instance["k"], call.channel, message_class, self.now, expires, state,
+            "" if on_the_way_out else instance["id"], exempt))
 
     # ── the checks ──
 
@@ -158,8 +163,9 @@ class Messages(Journeys):
                 return Verdict("drop", "blocked", text, None, rule.reads(self))
         return None
 
-    def _opening(self, ruleset: Ruleset, call: ActionCall, options: dict[str, Any], message_class: str, due: int) -> Verdict:
-        """What only forbids it now: quiet hours, the delivery window, limits. Each has its own policy, and each its own deadline."""
+    def _opening(self, ruleset: Ruleset, call: Any, options: dict[str, Any], message_class: str, due: int) -> Verdict:
+        """What only forbids it now: quiet hours, the delivery window, limits. Each has its own policy, and each its own deadline.
+        call: whatever has a channel."""
         marketing = message_class == "marketing"
         until, deadline, holds = self.now, None, []
         for blocked, outcome, reason, moment in self._blockers(ruleset, call.channel or "", marketing and not options.get("ignore_quiet"),

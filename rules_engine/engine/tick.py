@@ -32,7 +32,7 @@ class Facts:
     __slots__ = (
         "program", "state", "contact", "a", "s", "history", "instances", "timers", "now", "wall", "e", "event_subject", "event_at",
         "event_id", "event_name", "bindings", "start", "start_sequence", "key", "keys", "wanted", "emitted",
-        "raw", "effects", "emits", "queue", "agenda",
+        "raw", "effects", "emits", "cancels", "queue", "agenda",
         "dirty", "edges", "pending", "count", "cause", "sequence", "admissions", "quiet", "_zone", "_today", "pushed", "fired", "ruleset",
         "arrival",
     )

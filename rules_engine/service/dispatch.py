@@ -7,6 +7,7 @@ as there are workers); what the provider recognises by its key is claimed in bat
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import math
@@ -17,13 +18,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rules_engine.actions import Action, Call, Outcome
+from rules_engine.actions import MESSAGE_OUTCOMES, Action, Call, Outcome
 from rules_engine.clock import Clock
 from rules_engine.facts import Event
 from rules_engine.host import Host
 from rules_engine.limits import MAX_ATTEMPTS
 from rules_engine.service import faults as points
+from rules_engine.service.breaker import Breaker
 from rules_engine.service.runner import Runner, ThreadRunner
+from rules_engine.service.throttle import Throttles
 from rules_engine.store import codec
 from rules_engine.store.port import CLAIM, ENOUGH, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, Verdict
 
@@ -34,16 +37,33 @@ BATCH = 50  # repeatable effects claimed at once
 FIRST_RETRY = 30_000  # ms; doubles with each attempt
 LONGEST_RETRY = 6 * 3_600_000
 LONGEST_RETRY_AFTER = 7 * 86_400_000  # a provider that asks for more is mistaken
+LOOK_UPS = 20  # unknown effects asked about in one turn
+LAST_LOOK_UP = 7 * 86_400_000  # ms after the hand-over; what the provider does not know by then, a person decides
 STATES = {"accepted": "accepted", "failed": "failed", "retry": "retry_wait", "unknown": "unknown"}
 
+ENDED = {
+    "suppressed": "suppressed",
+    "no_address": "suppressed",
+    "held_out": "suppressed",
+    "blocked": "suppressed",
+    "capped": "capped",
+    "expired": "expired",
+    "late": "expired",
+}
+"""What the claim's check found -> the state in which an effect ends; anything else is `cancelled`."""
+
 Attributes = Callable[[dict], Mapping[str, Any]]
+Recheck = Callable[[dict, EffectRow, int], Any]
+KeyFields = Callable[[EffectRow], Mapping[str, Any]]
 
 
 class Dispatcher:
     """Hands over what is due. Call it under the store's run lock, from one thread.
 
     settings: each plugin's table of camp.toml, secrets filled in, by the plugin's name. attributes: a contact's attributes from
-    its state; default: the engine's.
+    its state; default: the engine's. recheck(state, effect, now): the engine's own word on whether an effect may leave now (None: it
+    may); without it only expiry, suppression and consent are looked at. throttles: None: nothing is throttled. key_fields: what an
+    outcome's event says of the instance's FOR EACH key.
     """
 
     def __init__(
@@ -55,20 +75,26 @@ class Dispatcher:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         project: Path | None = None,
         attributes: Attributes | None = None,
+        recheck: Recheck | None = None,
+        throttles: Throttles | None = None,
+        key_fields: KeyFields | None = None,
         runner: Runner | None = None,
         faults: points.Faults = points.none,
     ) -> None:
         self._store, self._host, self._clock, self._faults = store, host, clock, faults
         self._settings, self._project = settings or {}, project or Path()
         self._attributes = attributes or real_attributes()
+        self._recheck, self._key_fields = recheck, key_fields
+        self._throttles = throttles or Throttles({}, {})
         self._runner = runner or ThreadRunner()
+        self._breakers: dict[str, Breaker] = {}
         self._look = LOOK
 
     # ------------------------------------------------------------ verbs
 
     def recover(self) -> list[EffectRow]:
         """After a start: what a dead process left behind. Returns the effects that are now unknown."""
-        lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat)
+        lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat, self._first_look_up)
         for effect in lost:
             log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail)
         return lost
@@ -83,21 +109,40 @@ class Dispatcher:
         bench = _Bench(self, now, replay=until is not None)
         claimed = self._claim(now if until is None else until, now, bench)
         if not claimed:
-            return bench.ended or None
+            return bench.ended if bench.moved else None
         settlements, news = [], []
         for candidate, outcome in self._hand_over(claimed):
             at = self._clock.now() if until is None else candidate.effect.next_at or candidate.effect.at
             settlement = self._settlement(candidate.effect, outcome, at)
             settlements.append(settlement)
-            news += self._news(candidate.effect, settlement, at)
+            news += self._news(candidate.effect, settlement.state, settlement.detail, at)
+            if until is None:
+                self._tell_breaker(candidate.effect.action, outcome)
         self._faults(points.AFTER_CALL)
         self._store.settle(settlements, news)
         return bench.ended + Counter(settlement.state for settlement in settlements)
 
+    def look_up(self) -> Counter | None:
+        """Asks providers about unknown effects whose time for that has come: new state -> count; None if there are none. Raises
+        StoreError."""
+        now = self._clock.now()
+        asked = [item for item in self._store.lookups(now, LOOK_UPS) if self._lookup_of(item.effect) is not None]
+        if not asked:
+            return None
+        work = [(self._lookup_of(candidate.effect), self._call(candidate)) for candidate in asked]
+        settlements, news = [], []
+        for candidate, outcome in zip(asked, self._runner.run(work), strict=True):
+            settlement = self._looked_up(candidate.effect, outcome)
+            settlements.append(settlement)
+            if settlement.state == "failed":
+                news += self._news(candidate.effect, settlement.state, settlement.detail, settlement.at)
+        self._store.settle(settlements, news)
+        return Counter(settlement.state for settlement in settlements)
+
     def _claim(self, due: int, now: int, bench: _Bench) -> list[Candidate]:
         """Looks at a few where only a few can be taken, and further if none of those could be."""
         claimed = self._store.claim_effects(due, now, self._look, bench.judge)
-        if not claimed and not bench.ended and self._look < LOOK:
+        if not claimed and not bench.moved and self._look < LOOK:
             claimed = self._store.claim_effects(due, now, LOOK, bench.judge)
         self._look = LOOK if not claimed or bench.repeatable else 2 * self._runner.workers
         return claimed
@@ -130,33 +175,99 @@ class Dispatcher:
             effect.attempts,
         )
 
+    def provider_of(self, action: str) -> str:
+        """The plugin that provides an action, or ""."""
+        return self._host.providers.get(action, "")
+
     def settings_of(self, action: str) -> Mapping[str, Any]:
         """The settings of the plugin that provides an action."""
-        return self._settings.get(self._host.providers.get(action, ""), {})
+        return self._settings.get(self.provider_of(action), {})
 
     # ------------------------------------------------------------ outcomes
 
     def _settlement(self, effect: EffectRow, outcome: Outcome, at: int) -> Settlement:
         """`at`: the log's time of the hand-over, from which a retry's wait counts."""
         state, detail, next_at = STATES[outcome.state], outcome.detail, None
+        if state == "unknown" and self._may_repeat(effect):
+            state, detail = "retry_wait", f"{detail}; handed over again under the same key"
         if state == "retry_wait" and effect.attempts >= MAX_ATTEMPTS:
-            state, detail = "failed", f"given up after {effect.attempts} attempts: {detail}"
-        elif state == "retry_wait":
+            state = "unknown" if outcome.state == "unknown" else "failed"
+            detail = f"given up after {effect.attempts} attempts: {detail}"
+        if state == "retry_wait":
             next_at = at + delay(effect.id, effect.attempts, outcome.retry_after)
+        elif state == "unknown":
+            next_at = self._first_look_up(effect)
         if state in ("failed", "unknown"):
             log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail)
         return Settlement(effect.id, effect.attempts, state, self._clock.now(), detail, outcome.provider_id, next_at)
 
-    def _news(self, effect: EffectRow, settlement: Settlement, at: int) -> list[Arrival]:
-        """What the log is told: `email.failed` for an `email.send` that failed for good, where a plugin has such an event."""
-        name = effect.action.partition(".")[0] + ".failed"
-        if settlement.state != "failed" or name not in self._host.events:
+    def _news(self, effect: EffectRow, outcome: str, reason: str, at: int) -> list[Arrival]:
+        """What the log is told: `email.failed` for an `email.send` that failed for good, and likewise what else became of a message
+        after it was decided; where a plugin declares the event, with the fields that it declares."""
+        name = f"{effect.action.partition('.')[0]}.{outcome}"
+        if outcome == "failed" and name not in self._host.events:
             return []
+        if outcome != "failed":
+            if effect.channel is None or effect.message_class == "internal" or outcome not in MESSAGE_OUTCOMES:
+                return []
+            name = f"{effect.channel}.{outcome}"
         subject = effect.primary if isinstance(effect.primary, str) else None
-        data = {"reason": settlement.detail, "campaign": effect.ruleset}
-        known = self._host.events[name].fields
-        event = Event(f"{effect.id}:failed", name, effect.contact, at, subject, {key: data[key] for key in data if key in known})
+        data: dict[str, Any] = {"reason": reason, "campaign": effect.ruleset}
+        if name in self._host.events:
+            known = self._host.events[name].fields
+            data = {key: data[key] for key in data if key in known}
+        if self._key_fields is not None:
+            data = {**self._key_fields(effect), **data}
+        event = Event(f"{effect.id}:{outcome}", name, effect.contact, at, subject, data)
         return [Arrival(event, SOURCE_OUTCOMES)]
+
+    # ------------------------------------------------------------ breakers
+
+    def breaker(self, action: str) -> Breaker:
+        """The breaker of the plugin that provides an action."""
+        return self._breakers.setdefault(self.provider_of(action), Breaker())
+
+    def breakers(self) -> Mapping[str, Breaker]:
+        """All that were needed so far, by plugin."""
+        return self._breakers
+
+    def _tell_breaker(self, action: str, outcome: Outcome) -> None:
+        """What a provider answered. When that opens its breaker, all that is due through it waits: looking at each would take longer."""
+        now = self._clock.now()
+        works = outcome.state in ("accepted", "failed")
+        until = self.breaker(action).note(works, now, outcome.retry_after)
+        if until is None:
+            return
+        plugin = self.provider_of(action)
+        actions = [name for name, provider in self._host.providers.items() if provider == plugin and name in self._host.actions]
+        self._store.postpone(actions or [action], until)
+        log.error("%s keeps failing: nothing is handed over to it for %d s", plugin or action, (until - now) // 1000)
+
+    # ------------------------------------------------------------ looking up
+
+    def _lookup_of(self, effect: EffectRow) -> Action | None:
+        """The action with its look-up in the place of its hand-over."""
+        action = self._host.actions.get(effect.action)
+        if action is None or action.lookup is None:
+            return None
+        return dataclasses.replace(action, perform=action.lookup)
+
+    def _first_look_up(self, effect: EffectRow) -> int | None:
+        """When a hand-over that has just become unknown is asked about; None: its provider can't be asked."""
+        action = self._lookup_of(effect)
+        return None if action is None else self._clock.now() + int(action.settle * 1000)
+
+    def _looked_up(self, effect: EffectRow, outcome: Outcome) -> Settlement:
+        """The provider's word on an unknown effect. As long as it can't tell, it is asked again after as long as has passed."""
+        now = self._clock.now()
+        state, next_at = STATES[outcome.state], None
+        if state == "retry_wait":  # the provider's proof that it never arrived
+            next_at = now + delay(effect.id, effect.attempts, outcome.retry_after)
+        elif state == "unknown":
+            passed = max(now - (effect.claimed_at or now), FIRST_RETRY)
+            next_at = now + passed if passed < LAST_LOOK_UP else None
+        detail = f"looked up: {outcome.detail}" if outcome.detail else "looked up"
+        return Settlement(effect.id, effect.attempts, state, now, detail, outcome.provider_id, next_at, "unknown")
 
     # ------------------------------------------------------------ what may be repeated
 
@@ -175,38 +286,79 @@ class Dispatcher:
 
 
 class _Bench:
-    """Judges the candidates of one claim. `ended`: those that will never be handed over, by state."""
+    """Judges the candidates of one claim. `ended`: those that will never be handed over, by state. `moved`: some were put off or ended,
+    so that others come into sight."""
 
     def __init__(self, dispatcher: Dispatcher, now: int, replay: bool) -> None:
         self._dispatcher, self._now, self._replay = dispatcher, now, replay
         self._left: int | None = None
         self.repeatable = False  # what is claimed this time
+        self.moved = False
         self.ended: Counter = Counter()
 
     def judge(self, candidate: Candidate) -> Verdict | None:
-        """Claim it, end it, or (None) leave it for later."""
-        effect = candidate.effect
+        """Claim it, end it, put it off, or (None) leave it for later."""
         if self._left == 0:
             return ENOUGH
+        if candidate.paused:
+            self.moved = True
+            return Verdict("later", "paused by an operator")
         if candidate.pending and not self._replay:  # an unsubscribe may be among the unread news (promise P9)
             return None
-        verdict = None if self._replay else expiry(effect, self._now) or self._consent(candidate)
+        verdict = None if self._replay else self._again(candidate) or self._slow(candidate)
         if verdict is not None:
-            self.ended[verdict.state] += 1
+            self.moved = True
+            if verdict.state not in ("later", "held"):
+                self.ended[verdict.state] += 1
             return verdict
-        kind = self._dispatcher.repeatable(effect)
+        kind = self._dispatcher.repeatable(candidate.effect)
         if self._left is None:
             self.repeatable, self._left = kind, BATCH if kind else self._dispatcher._runner.workers
         if kind != self.repeatable:
             return None
-        self._left -= 1
-        return CLAIM
+        return self._claim(candidate)
 
-    def _consent(self, candidate: Candidate) -> Verdict | None:
-        effect = candidate.effect
-        if effect.channel is None or candidate.state is None or effect.message_class == "internal":
+    def _claim(self, candidate: Candidate) -> Verdict:
+        """The last question, because asking it counts: whether the throttles let it through."""
+        dispatcher, effect, now = self._dispatcher, candidate.effect, self._now
+        throttles = [] if self._replay else dispatcher._throttles.of(effect.ruleset, dispatcher.provider_of(effect.action))
+        for throttle in throttles:
+            until = dispatcher._throttles.spend(throttle, candidate, now)
+            if until is not None:
+                self.moved = True
+                return Verdict("later", f"{throttle.name}: at most {throttle.count:,} in {throttle.period // 1000:,} s", until)
+        assert self._left is not None
+        self._left -= 1
+        if not self._replay:
+            dispatcher.breaker(effect.action).begin(now)
+        return CLAIM._replace(spent=tuple((item.name, item.slot_of(now), item.oldest(now)) for item in throttles))
+
+    def _slow(self, candidate: Candidate) -> Verdict | None:
+        """Put off while its provider's breaker is open."""
+        until = self._dispatcher.breaker(candidate.effect.action).stops(self._now)
+        return None if until is None else Verdict("later", "its provider keeps failing; it is tried again later", until)
+
+    def _again(self, candidate: Candidate) -> Verdict | None:
+        """What was asked when it was decided, asked again (promise P9)."""
+        effect, dispatcher = candidate.effect, self._dispatcher
+        over = expiry(effect, self._now)
+        if over is not None:
+            return over._replace(news=tuple(dispatcher._news(effect, "expired", over.detail, self._now)))
+        if candidate.state is None:
             return None
-        return consent(effect, self._dispatcher._attributes(codec.load(candidate.state)))
+        state = codec.load(candidate.state)
+        if dispatcher._recheck is None:
+            told = effect.channel is not None and effect.message_class != "internal"
+            return consent(effect, dispatcher._attributes(state)) if told else None
+        found = dispatcher._recheck(state, effect, self._now)
+        if found is None:
+            return None
+        if found.do == "hold":
+            return Verdict("later", found.reason, max(found.until, self._now + 1))
+        if found.do == "wait_for_person":
+            return Verdict("held", found.reason)
+        news = dispatcher._news(effect, found.outcome, found.reason, self._now)
+        return Verdict(ENDED.get(found.outcome, "cancelled"), found.reason, news=tuple(news))
 
 
 # ---------------------------------------------------------------- rules, pure

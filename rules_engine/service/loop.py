@@ -22,9 +22,11 @@ import schedule
 from rules_engine.clock import Clock
 from rules_engine.host import Host
 from rules_engine.service import faults as points
+from rules_engine.service import throttle
 from rules_engine.service.dispatch import Attributes, Dispatcher
 from rules_engine.service.pump import Engine, Pump, Turn
 from rules_engine.service.runner import Runner
+from rules_engine.service.throttle import Throttles
 from rules_engine.store.port import Store, StoreError
 
 log = logging.getLogger("camp.service")
@@ -110,9 +112,19 @@ class Service:
         store.record_program(program.digest, sources or {})
         store.rouse(program.digest, store.position().clock)
         self.pump = Pump(store, program, engine, faults=faults, **pump)
+        real = engine is None
         self.dispatcher = (
             Dispatcher(
-                store, host, clock, settings=settings, project=project, attributes=attributes, runner=runner, faults=faults
+                store,
+                host,
+                clock,
+                settings=settings,
+                project=project,
+                attributes=attributes,
+                recheck=_recheck(program) if real else None,
+                throttles=Throttles(throttle.of_program(program), throttle.of_settings(settings or {})),
+                runner=runner,
+                faults=faults,
             )
             if dispatch
             else None
@@ -135,9 +147,9 @@ class Service:
         turn = self.pump.live(self._clock)
         if turn is not None:
             self.summary.add(turn)
-        handed = None if self.stop.wanted else self._hand_over(None)
+        handed = not self.stop.wanted and self._hand_over(None)
         self._report()
-        return turn is not None or bool(handed)
+        return turn is not None or handed
 
     def pause(self) -> int:
         """Milliseconds until something is due, at most POLL."""
@@ -164,6 +176,8 @@ class Service:
         if self.dispatcher is None:
             return False
         done = self.dispatcher.turn(until)
+        if done is None and until is None:
+            done = self.dispatcher.look_up()
         if done is None:
             return False
         self.summary.effects.update(done)
@@ -179,6 +193,12 @@ class Service:
         if self._progress is not None:
             done = self.summary
             self._progress(Progress(done.events, done.wakes, sum(done.effects.values()), done.at))
+
+
+def _recheck(program: Any) -> Any:
+    from rules_engine.engine.recheck import recheck
+
+    return lambda state, effect, now: recheck(program, state, effect, now)
 
 
 def run_once(

@@ -161,7 +161,7 @@ class Pump:
             ((rows[-1].cause.at, 1, rows[-1].seq) if len(rows) == limit else (until + 1, 0, "")),
             ((*due[-1][:1], 0, due[-1][1]) if len(due) == limit else (until + 1, 0, "")),
         )
-        block = self._begin([item[1].cause.contact if item[1] else item[0][2] for item in agenda])
+        block = self._begin([item[1].cause.contact if item[1] else item[0][2] for item in agenda], replay=True)
         for key, row in _merge(agenda, block, last):
             if row is None:
                 block.wake(key[2], key[0])
@@ -185,14 +185,14 @@ class Pump:
     def _limit(self, size: int) -> int:
         return 1 if self._single else size
 
-    def _begin(self, contacts: Iterable[str]) -> _Block:
+    def _begin(self, contacts: Iterable[str], replay: bool = False) -> _Block:
         wanted = dict.fromkeys(contacts)
         found = {contact: row for contact in wanted if (row := self._cache.get(contact)) is not None}
         missing = [contact for contact in wanted if contact not in found]
         if missing:
             found.update(self._store.contacts(missing))
         self._faults(points.BLOCK_READ)
-        return _Block(self._engine, self._program, found, self.at, self._refill)
+        return _Block(self._engine, self._program, found, self.at, self._refill, replay)
 
     def _end(self, block: _Block) -> Turn:
         """Commits, or takes the block apart if it holds what can't be stored."""
@@ -236,9 +236,15 @@ class _Block:
     """One block in the making: contacts held, and what will be saved."""
 
     def __init__(
-        self, engine: Engine, program: Any, rows: dict[str, ContactRow], at: int, refill: Callable[[str, dict], None]
+        self,
+        engine: Engine,
+        program: Any,
+        rows: dict[str, ContactRow],
+        at: int,
+        refill: Callable[[str, dict], None],
+        replay: bool,
     ) -> None:
-        self._refill = refill
+        self._refill, self._replay = refill, replay
         self._advance, self._new_state, self._refusal = engine
         self._program, self._rows = program, rows
         self._held: dict[str, _Held] = {}
@@ -311,6 +317,8 @@ class _Block:
         self.saved.decisions += answer.decisions  # once: the real engine makes the records when they are asked for
         if answer.effects:
             self.saved.effects += answer.effects
+        if answer.cancels:
+            self.saved.cancels += [item._replace(after=item.at) if self._replay else item for item in answer.cancels]
         for emitted in answer.emits:
             acted = emitted.contact == contact
             self.saved.emits.append(Arrival(emitted, SOURCE_ENGINE, acted))

@@ -9,18 +9,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rules_engine.clock import Clock, SystemClock
-from rules_engine.decisions import Decision
+from rules_engine.decisions import Cancel, Decision
 from rules_engine.facts import Wake
 from rules_engine.links import handle
 from rules_engine.store import codec
 from rules_engine.store.port import (
     DIED,
     ENOUGH,
+    EVERYTHING,
+    REPORTS,
     RESOLUTIONS,
     RESTARTED,
     SOURCE_ENGINE,
+    UNSENT_STATES,
     Arrival,
     Attempt,
+    Audit,
     BadData,
     Block,
     Candidate,
@@ -29,6 +33,7 @@ from rules_engine.store.port import (
     EffectRow,
     JournalRow,
     LogRow,
+    Pause,
     Position,
     Recorded,
     Settlement,
@@ -51,6 +56,9 @@ class MemoryStore:
         self._journal: list[Decision] = []
         self._effects: dict[str, EffectRow] = {}
         self._attempts: list[Attempt] = []
+        self._pauses: dict[str, Pause] = {}
+        self._audits: list[Audit] = []
+        self._spent: Counter[tuple[str, int]] = Counter()  # (throttle, slot) -> hand-overs
         self._programs: dict[str, Version] = {}
         self._latest = ""
         self._position = Position(0, 0)
@@ -206,6 +214,8 @@ class MemoryStore:
             if effect.id not in self._effects:
                 made = EffectRow(*effect, seq=len(self._effects) + 1, next_at=effect.at, handle=handle(effect.id))
                 self._effects[effect.id] = made._replace(primary=_json(made.primary), params=_json(made.params))
+        for item in block.cancels:
+            self._cancel(item)
         for arrival in block.emits:
             if (arrival.source, arrival.cause.id) not in self._ids:
                 self._add(arrival, codec.fingerprint(arrival.cause))
@@ -243,12 +253,13 @@ class MemoryStore:
 
     def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
         """See Store."""
-        ripe = [effect for effect in self._effects.values() if effect.state in ("ready", "retry_wait") and effect.next_at <= due]
+        ripe = [effect for effect in self._ripe() if effect.next_at <= due]
         claimed = []
         for effect in sorted(ripe, key=lambda effect: (effect.next_at, effect.seq))[:limit]:
             state = self._contacts.get(effect.contact)
             pending = any(row.cause.contact == effect.contact for row in self.read_log(self._position.cursor, len(self._log)))
-            candidate = Candidate(effect, state.state if state else None, pending)
+            paused = EVERYTHING in self._pauses or effect.ruleset in self._pauses
+            candidate = Candidate(effect, state.state if state else None, pending, paused, self._used)
             verdict = judge(candidate)
             if verdict is None:
                 continue
@@ -258,32 +269,59 @@ class MemoryStore:
                 first = now if effect.first_claimed_at is None else effect.first_claimed_at
                 effect = effect._replace(state="claimed", attempts=effect.attempts + 1, claimed_at=now, first_claimed_at=first)
                 claimed.append(candidate._replace(effect=effect))
+                for name, slot, oldest in verdict.spent:
+                    self._spent[name, slot] += 1
+                    for old in [old for old in self._spent if old[0] == name and old[1] < oldest]:
+                        del self._spent[old]
             else:
-                effect = effect._replace(state=verdict.state, detail=codec.plain(verdict.detail), settled_at=now, next_at=None)
+                effect = _put_off(effect, verdict, now)
+                self.record_events(verdict.news)
             self._effects[effect.id] = effect
         return claimed
+
+    def _ripe(self) -> Iterator[EffectRow]:
+        """What can be claimed once its time has come; what a pause has parked has none."""
+        return (row for row in self._effects.values() if row.state in ("ready", "retry_wait") and row.next_at is not None)
+
+    def _used(self, name: str, slot: int) -> tuple[int, int | None]:
+        found = {then: used for (known, then), used in self._spent.items() if known == name and then >= slot}
+        return sum(found.values()), min(found, default=None)
+
+    def _cancel(self, item: Cancel) -> None:
+        for effect in list(self._effects.values()):
+            same = (effect.contact, effect.ruleset, effect.instance) == (item.contact, item.ruleset, item.instance)
+            late = item.after is None or (effect.next_at is not None and effect.next_at > item.after)
+            if same and late and effect.state in UNSENT_STATES:
+                self._effects[effect.id] = effect._replace(
+                    state="cancelled", detail=codec.plain(item.reason), settled_at=item.at, next_at=None
+                )
 
     def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
         """See Store."""
         counted = 0
         for item in settlements:
             effect = self._effects.get(item.effect)
-            if effect is None or effect.state != "claimed" or effect.attempts != item.attempt:
+            if effect is None or effect.attempts != item.attempt:
+                continue
+            detail, provider_id = codec.plain(item.detail), codec.plain(item.provider_id) or effect.provider_id
+            if effect.state == item.was:
+                changed = effect._replace(state=item.state, detail=detail, next_at=item.next_at, settled_at=item.at)
+            elif item.was == "claimed" and effect.state in _REPORTED and not self._settled(effect):
+                changed = effect  # evidence from outside was faster than the record of the hand-over: the evidence stands
+            else:
                 continue
             counted += 1
-            detail = codec.plain(item.detail)
-            self._effects[effect.id] = effect._replace(
-                state=item.state,
-                detail=detail,
-                provider_id=codec.plain(item.provider_id),
-                next_at=item.next_at,
-                settled_at=item.at,
-            )
+            self._effects[effect.id] = changed._replace(provider_id=provider_id)
             self._attempts.append(Attempt(effect.id, item.attempt, effect.claimed_at, item.at, item.state, detail))
         self.record_events(news)
         return counted
 
-    def unknown_after_restart(self, now: int, repeatable: Callable[[EffectRow], bool]) -> list[EffectRow]:
+    def _settled(self, effect: EffectRow) -> bool:
+        return any(item.effect == effect.id and item.number == effect.attempts for item in self._attempts)
+
+    def unknown_after_restart(
+        self, now: int, repeatable: Callable[[EffectRow], bool], lookup_at: Callable[[EffectRow], int | None] = lambda effect: None
+    ) -> list[EffectRow]:
         """See Store."""
         lost = []
         for effect in [effect for effect in self._effects.values() if effect.state == "claimed"]:
@@ -292,7 +330,7 @@ class MemoryStore:
                 state="ready" if again else "unknown",
                 detail=RESTARTED if again else DIED,
                 settled_at=now,
-                next_at=effect.next_at if again else None,
+                next_at=effect.next_at if again else lookup_at(effect),
             )
             self._effects[effect.id] = changed
             self._attempts.append(Attempt(effect.id, effect.attempts, effect.claimed_at, now, "unknown", DIED))
@@ -300,19 +338,86 @@ class MemoryStore:
                 lost.append(changed)
         return lost
 
-    def resolve(self, effect: str, state: str, detail: str, now: int) -> bool:
+    def lookups(self, now: int, limit: int) -> list[Candidate]:
+        """See Store."""
+        asked = [row for row in self._effects.values() if row.state == "unknown" and row.next_at is not None and row.next_at <= now]
+        asked.sort(key=lambda row: (row.next_at, row.seq))
+        states = ((row, self._contacts.get(row.contact)) for row in asked[:limit])
+        return [Candidate(row, known.state if known else None, False) for row, known in states]
+
+    def report(self, effect: str, state: str, detail: str, now: int) -> bool:
+        """See Store."""
+        row = self._effects.get(effect)
+        if row is None or state not in REPORTS.get(row.state, ()):
+            return False
+        self._effects[effect] = row._replace(state=state, detail=codec.plain(detail), next_at=None, settled_at=now)
+        return True
+
+    def resolve(self, effect: str, state: str, detail: str, now: int, who: str = "", news: Sequence[Arrival] = ()) -> bool:
         """See Store."""
         row = self._effects.get(effect)
         if row is None or state not in RESOLUTIONS.get(row.state, ()):
             return False
+        again = state == "ready"
         self._effects[effect] = row._replace(
-            state=state, detail=codec.plain(detail), settled_at=now, next_at=row.at if state == "ready" else None
+            state=state,
+            detail=codec.plain(detail),
+            settled_at=now,
+            next_at=row.at if again else None,
+            exempt=row.exempt + " late" if again else row.exempt,
         )
+        self.audit(who, f"outbox {state}", f"{effect}: {detail}", now)
+        self.record_events(news)
         return True
+
+    def postpone(self, actions: Sequence[str], until: int) -> int:
+        """See Store."""
+        found = [row for row in self._ripe() if row.next_at < until and row.action in actions]
+        for row in found:
+            self._effects[row.id] = row._replace(next_at=until)
+        return len(found)
+
+    def pause(self, campaign: str, reason: str, now: int, who: str = "") -> bool:
+        """See Store."""
+        fresh = campaign not in self._pauses
+        self._pauses.setdefault(campaign, Pause(campaign, now, codec.plain(reason)))
+        self.audit(who, "pause", f"{campaign}: {reason}" if reason else campaign, now)
+        return fresh
+
+    def resume(self, campaign: str, now: int, who: str = "") -> bool:
+        """See Store."""
+        if self._pauses.pop(campaign, None) is None:
+            return False
+        for row in list(self._effects.values()):
+            parked = row.state in ("ready", "retry_wait") and row.next_at is None
+            if parked and campaign in (EVERYTHING, row.ruleset):
+                self._effects[row.id] = row._replace(next_at=row.at)
+        self.audit(who, "resume", campaign, now)
+        return True
+
+    def pauses(self) -> list[Pause]:
+        """See Store."""
+        return sorted(self._pauses.values(), key=lambda item: (item.at, item.campaign))
+
+    def audit(self, who: str, what: str, detail: str, now: int) -> None:
+        """See Store."""
+        self._audits.append(Audit(now, codec.plain(who), what, codec.plain(detail)))
+
+    def audits(self, limit: int = 100) -> list[Audit]:
+        """See Store."""
+        return self._audits[::-1][:limit]
 
     def effect(self, id: str) -> EffectRow | None:
         """See Store."""
         return self._effects.get(id)
+
+    def find_effect(self, name: str) -> EffectRow | None:
+        """See Store."""
+        for column in ("handle", "provider_id"):
+            found = [row for row in self._effects.values() if name and getattr(row, column) == name]
+            if found:
+                return max(found, key=lambda row: row.seq)
+        return None
 
     def effects(self, state: str | None = None, contact: str | None = None, limit: int = 100) -> list[EffectRow]:
         """See Store."""
@@ -327,7 +432,8 @@ class MemoryStore:
 
     def next_effect(self) -> int | None:
         """See Store."""
-        return min((effect.next_at for effect in self._effects.values() if effect.state in ("ready", "retry_wait")), default=None)
+        asked = (row.next_at for row in self._effects.values() if row.state == "unknown" and row.next_at is not None)
+        return min((*(row.next_at for row in self._ripe()), *asked), default=None)
 
     # ------------------------------------------------------------ programs
 
@@ -382,6 +488,19 @@ class MemoryStore:
 
     def close(self) -> None:
         """See Store."""
+
+
+_REPORTED = ("accepted", "delivered", "bounced", "complained", "failed")
+
+
+def _put_off(effect: EffectRow, verdict: Verdict, now: int) -> EffectRow:
+    """What is not claimed: later, held, or ended."""
+    detail = codec.plain(verdict.detail)
+    if verdict.state == "later":
+        return effect._replace(next_at=verdict.next_at, detail=detail)
+    if verdict.state == "held":
+        return effect._replace(state="held", detail=detail, next_at=None)
+    return effect._replace(state=verdict.state, detail=detail, settled_at=now, next_at=None)
 
 
 def _json(value: object) -> object:

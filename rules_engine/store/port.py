@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from rules_engine.decisions import Decision, Effect
+from rules_engine.decisions import Cancel, Decision, Effect
 from rules_engine.facts import ContactChange, Event, Wake
 
 Cause = Event | ContactChange | Wake
@@ -19,8 +19,26 @@ Cause = Event | ContactChange | Wake
 NEW, DONE, SET_ASIDE = 0, 1, 2
 STATUSES = ("new", "done", "set_aside")
 
-EFFECT_STATES = ("planned", "ready", "claimed", "accepted", "retry_wait", "failed", "unknown", "held", "cancelled", "expired")
+EFFECT_STATES = (
+    "planned",
+    "ready",
+    "claimed",
+    "accepted",
+    "delivered",
+    "bounced",
+    "complained",
+    "retry_wait",
+    "failed",
+    "unknown",
+    "held",
+    "suppressed",
+    "capped",
+    "expired",
+    "cancelled",
+)
 OPEN_STATES = ("planned", "ready", "claimed", "retry_wait", "held")
+UNSENT_STATES = ("planned", "ready", "retry_wait", "held")  # what an exit still can call off
+EVERYTHING = "*"  # the name under which everything is paused
 
 SOURCE_EVENTS = "events"  # what people and other programs tell: files, the command line, HTTP
 SOURCE_CONTACTS = "contacts"  # changes of contacts; ids made by us
@@ -91,8 +109,9 @@ class Block:
     """Everything that one turn of the pump changes; committed at once or not at all.
 
     states: new states. done: log rows that have acted. set_aside: (seq, reason). stuck: (wake-up, reason) of wake-ups that
-    failed; their contacts' wake-up is switched off until `release`. emits: events for the log. cursor: all rows up to it are not
-    new (None: unchanged); it counts only if nobody moved the cursor back behind `cursor_was` meanwhile (`release` does).
+    failed; their contacts' wake-up is switched off until `release`. emits: events for the log. cancels: applied after the effects.
+    cursor: all rows up to it are not new (None: unchanged); it counts only if nobody moved the cursor back behind `cursor_was`
+    meanwhile (`release` does).
     """
 
     program: str = ""
@@ -103,6 +122,7 @@ class Block:
     decisions: list[Decision] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     emits: list[Arrival] = field(default_factory=list)
+    cancels: list[Cancel] = field(default_factory=list)
     cursor: int | None = None
     cursor_was: int = 0
     clock: int | None = None
@@ -153,20 +173,31 @@ class EffectRow(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """An effect that is due, as the claim sees it: the contact's state now, and whether the log holds unread news of the
-    contact."""
+    """An effect that is due, as the claim sees it in its transaction: the contact's state now, whether the log holds unread news of
+    the contact, whether an operator paused its campaign, and what a throttle has let through since a slot: (how many, the oldest slot
+    with any)."""
 
     effect: EffectRow
     state: bytes | None
     pending: bool
+    paused: bool = False
+    used: Callable[[str, int], tuple[int, int | None]] = lambda name, slot: (0, None)
 
 
 class Verdict(NamedTuple):
-    """What the claim does with a candidate: `claimed`, `cancelled` or `expired`, with a reason. None instead: leave it for
-    later."""
+    """What the claim does with a candidate, and why. None instead: leave it for later.
+
+    state: `claimed`; or what ends it (`cancelled`, `expired`, `suppressed`, `capped`); or `held` for a person; or `later`: it stays as
+    it is and is looked at again at next_at, or, without one, when what stopped it is lifted (`resume`).
+    news: what the log is told. spent: for each throttle its name, the slot that the claim counts in, and the oldest slot that still
+    matters (both the slot's first moment, ms).
+    """
 
     state: str
     detail: str = ""
+    next_at: int | None = None
+    news: tuple[Arrival, ...] = ()
+    spent: tuple[tuple[str, int, int], ...] = ()
 
 
 CLAIM = Verdict("claimed")
@@ -174,7 +205,8 @@ ENOUGH = Verdict("enough")  # this one and all behind it: leave them for later
 
 
 class Settlement(NamedTuple):
-    """What is known after a hand-over. Counts only if the effect is still claimed by this attempt. next_at: for retry_wait."""
+    """What is known after a hand-over, or (was = "unknown") after asking the provider about one. Counts only if the effect is still in
+    the state `was` with this attempt. next_at: when a retry_wait is tried again, or an unknown looked up."""
 
     effect: str
     attempt: int
@@ -183,6 +215,7 @@ class Settlement(NamedTuple):
     detail: str = ""
     provider_id: str = ""
     next_at: int | None = None
+    was: str = "claimed"
 
 
 class Attempt(NamedTuple):
@@ -193,6 +226,24 @@ class Attempt(NamedTuple):
     claimed_at: int
     settled_at: int
     state: str
+    detail: str
+
+
+class Pause(NamedTuple):
+    """What an operator stopped: a campaign or rule by its name, or EVERYTHING."""
+
+    campaign: str
+    at: int
+    reason: str
+
+
+class Audit(NamedTuple):
+    """What a person did to the service. `who`: as the command line or the page knows them; `what`: one verb, `detail`: to what, and
+    why."""
+
+    at: int
+    who: str
+    what: str
     detail: str
 
 
@@ -283,16 +334,45 @@ class Store(Protocol):
     def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
         """Records outcomes and what the log is told of them; returns how many counted."""
 
-    def unknown_after_restart(self, now: int, repeatable: Callable[[EffectRow], bool]) -> list[EffectRow]:
+    def unknown_after_restart(
+        self, now: int, repeatable: Callable[[EffectRow], bool], lookup_at: Callable[[EffectRow], int | None] = lambda effect: None
+    ) -> list[EffectRow]:
         """Effects left `claimed` by a dead process: those that may safely be repeated become ready again under the same key, the
-        others `unknown`, which are returned. Call it under the run lock only."""
+        others `unknown`, to be looked up at `lookup_at`, which are returned. Call it under the run lock only."""
 
-    def resolve(self, effect: str, state: str, detail: str, now: int) -> bool:
-        """A person's decision: unknown → accepted | failed | ready; held → ready | cancelled; ready | retry_wait → cancelled;
-        failed | cancelled | expired → ready."""
+    def lookups(self, now: int, limit: int) -> list[Candidate]:
+        """Unknown effects whose provider is to be asked by now, oldest first."""
+
+    def report(self, effect: str, state: str, detail: str, now: int) -> bool:
+        """Evidence from outside (a provider's webhook, a bounce): moves an effect on as REPORTS allows; whether it did."""
+
+    def resolve(self, effect: str, state: str, detail: str, now: int, who: str = "", news: Sequence[Arrival] = ()) -> bool:
+        """A person's decision, as RESOLUTIONS allows; audited under `who`. What a person releases is not judged late again."""
+
+    def postpone(self, actions: Sequence[str], until: int) -> int:
+        """Effects of these actions that are due before a moment are looked at then; how many."""
+
+    def pause(self, campaign: str, reason: str, now: int, who: str = "") -> bool:
+        """Nothing of that campaign or rule (EVERYTHING: nothing at all) is handed over from the next claim on; audited. False: it was
+        paused before."""
+
+    def resume(self, campaign: str, now: int, who: str = "") -> bool:
+        """Lifts one pause; audited. False: there was none."""
+
+    def pauses(self) -> list[Pause]:
+        """What is paused, oldest first."""
+
+    def audit(self, who: str, what: str, detail: str, now: int) -> None:
+        """Notes what a person did."""
+
+    def audits(self, limit: int = 100) -> list[Audit]:
+        """What people did, latest first."""
 
     def effect(self, id: str) -> EffectRow | None:
         """One effect."""
+
+    def find_effect(self, name: str) -> EffectRow | None:
+        """The effect of that handle, or the latest one that a provider knows under that id."""
 
     def effects(self, state: str | None = None, contact: str | None = None, limit: int = 100) -> list[EffectRow]:
         """Effects by state and contact, latest first."""
@@ -301,7 +381,7 @@ class Store(Protocol):
         """All hand-overs of one effect, in order."""
 
     def next_effect(self) -> int | None:
-        """When the next effect is due."""
+        """When the next effect is due, or is to be looked up."""
 
     # programs
     def record_program(self, digest: str, sources: Mapping[str, str]) -> bool:
@@ -338,7 +418,19 @@ RESOLUTIONS = {
     "failed": ("ready",),
     "cancelled": ("ready",),
     "expired": ("ready",),
+    "suppressed": ("ready",),
+    "capped": ("ready",),
 }
+"""State -> what a person may make of it. A repeat of what was suppressed or capped is checked again like any other."""
+
+REPORTS = {
+    "claimed": ("accepted", "delivered", "bounced", "complained", "failed"),
+    "unknown": ("accepted", "delivered", "bounced", "complained", "failed"),
+    "retry_wait": ("delivered", "bounced", "complained"),
+    "accepted": ("delivered", "bounced", "complained", "failed"),
+    "delivered": ("bounced", "complained"),
+}
+"""State -> what evidence from outside may make of it: never back to something that would be handed over again."""
 
 DIED = "the process ended between the hand-over and its record; it may or may not have been accepted"
 RESTARTED = "handed over again under the same key after a restart"

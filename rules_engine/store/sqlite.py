@@ -251,6 +251,8 @@ class SqliteStore(Outbox):
                 raw.executemany(_ADD_DECISION, decisions)
             if effects:
                 raw.executemany(_ADD_EFFECT, effects)
+            if block.cancels:
+                self._cancel(raw, block.cancels)
             if block.emits:
                 self._append(raw, block.emits)
             if block.cursor is not None and self._cursor() >= block.cursor_was:

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from rules_engine.decisions import Effect
+from rules_engine.decisions import Cancel, Effect
 from rules_engine.links import handle
 from rules_engine.store.codec import dump, load, plain
 from rules_engine.store.database import Database
 from rules_engine.store.port import (
     DIED,
     ENOUGH,
+    EVERYTHING,
+    REPORTS,
     RESOLUTIONS,
     RESTARTED,
+    UNSENT_STATES,
     Arrival,
     Attempt,
+    Audit,
     Candidate,
     EffectRow,
+    Pause,
     Settlement,
     Verdict,
 )
@@ -43,11 +48,26 @@ _CLAIM = (
     "WHERE seq = ?2"
 )
 _END = "UPDATE effect SET state = ?, detail = ?, settled_at = ?, next_at = NULL WHERE seq = ?"
+_LATER = "UPDATE effect SET next_at = ?, detail = ? WHERE seq = ?"
+_HOLD = "UPDATE effect SET state = 'held', detail = ?, next_at = NULL WHERE seq = ?"
 _SETTLE = (
-    "UPDATE effect SET state = ?, detail = ?, provider_id = ?, next_at = ?, settled_at = ? "
-    "WHERE id = ? AND state = 'claimed' AND attempts = ? RETURNING claimed_at"
+    "UPDATE effect SET state = ?, detail = ?, provider_id = coalesce(nullif(?, ''), provider_id), next_at = ?, settled_at = ? "
+    "WHERE id = ? AND state = ? AND attempts = ? RETURNING claimed_at"
+)
+_SETTLE_REPORTED = (  # evidence from outside was faster than the record of the hand-over: the evidence stands
+    "UPDATE effect SET provider_id = coalesce(nullif(?, ''), provider_id) WHERE id = ? AND attempts = ? "
+    "AND state IN ('accepted', 'delivered', 'bounced', 'complained', 'failed') "
+    "AND NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.effect = effect.id AND number = attempts) RETURNING claimed_at"
 )
 _ADD_ATTEMPT = "INSERT INTO attempt (effect, number, claimed_at, settled_at, state, detail) VALUES (?,?,?,?,?,?)"
+_ADD_AUDIT = "INSERT INTO audit (at, who, what, detail) VALUES (?,?,?,?)"
+_SPEND = (
+    "INSERT INTO throttle (name, slot, used) VALUES (?,?,1) ON CONFLICT (name, slot) DO UPDATE SET used = used + 1"
+)
+_CANCEL = (
+    f"UPDATE effect SET state = 'cancelled', detail = ?, settled_at = ?, next_at = NULL WHERE contact = ? AND ruleset = ? "
+    f"AND instance = ? AND state IN ({', '.join(repr(state) for state in UNSENT_STATES)}) AND (? IS NULL OR next_at > ?)"
+)
 
 
 def effect_values(effect: Effect) -> tuple:
@@ -100,37 +120,73 @@ class Outbox:
                 if verdict.state == "claimed":
                     raw.execute(_CLAIM, (now, candidate.effect.seq))
                     claimed.append(candidate._replace(effect=_claimed(candidate.effect, now)))
+                    for name, slot, oldest in verdict.spent:
+                        raw.execute(_SPEND, (name, slot))
+                        raw.execute("DELETE FROM throttle WHERE name = ? AND slot < ?", (name, oldest))
                 else:
-                    raw.execute(_END, (verdict.state, plain(verdict.detail), now, candidate.effect.seq))
+                    self._put_off(raw, candidate.effect.seq, verdict, now)
         return claimed
+
+    def _put_off(self, raw: Any, seq: int, verdict: Verdict, now: int) -> None:
+        """What is not claimed: later, held, or ended."""
+        detail = plain(verdict.detail)
+        if verdict.state == "later":
+            raw.execute(_LATER, (verdict.next_at, detail, seq))
+        elif verdict.state == "held":
+            raw.execute(_HOLD, (detail, seq))
+        else:
+            raw.execute(_END, (verdict.state, detail, now, seq))
+        if verdict.news:
+            self._append(raw, verdict.news)
 
     def _candidates(self, raw: Any, due: int, limit: int) -> Iterator[Candidate]:
         """Read at once, because the claim changes the table; decoded one by one, because the judge may soon have enough."""
         cursor = self._cursor()
+        paused = {name for (name,) in raw.execute("SELECT campaign FROM pause")}
+
+        def used(name: str, slot: int) -> tuple[int, int | None]:
+            sql = "SELECT coalesce(sum(used), 0), min(slot) FROM throttle WHERE name = ? AND slot >= ?"
+            return raw.execute(sql, (name, slot)).fetchone()
+
         found: list[tuple] = []
         for state in ("ready", "retry_wait"):
             found += raw.execute(_CANDIDATES, (cursor, state, due, limit)).fetchall()
         found.sort(key=lambda row: (row[_NEXT_AT], row[_SEQ]))
         for row in found[:limit]:
-            yield Candidate(effect_row(row[:-2]), row[-2], bool(row[-1]))
+            effect = effect_row(row[:-2])
+            yield Candidate(effect, row[-2], bool(row[-1]), EVERYTHING in paused or effect.ruleset in paused, used)
+
+    def _cancel(self, raw: Any, cancels: Sequence[Cancel]) -> None:
+        """Messages of instances that have ended."""
+        raw.executemany(
+            _CANCEL,
+            [
+                (plain(item.reason), item.at, item.contact, item.ruleset, item.instance, item.after, item.after)
+                for item in cancels
+            ],
+        )
 
     def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
         """See Store."""
         counted = 0
         with self._db.tx("settle") as raw:
             for item in settlements:
+                detail, provider_id = plain(item.detail), plain(item.provider_id)
                 found = raw.execute(
-                    _SETTLE,
-                    (item.state, plain(item.detail), plain(item.provider_id), item.next_at, item.at, item.effect, item.attempt),
+                    _SETTLE, (item.state, detail, provider_id, item.next_at, item.at, item.effect, item.was, item.attempt)
                 ).fetchall()
+                if not found and item.was == "claimed":
+                    found = raw.execute(_SETTLE_REPORTED, (provider_id, item.effect, item.attempt)).fetchall()
                 if found:
                     counted += 1
-                    raw.execute(_ADD_ATTEMPT, (item.effect, item.attempt, found[0][0], item.at, item.state, plain(item.detail)))
+                    raw.execute(_ADD_ATTEMPT, (item.effect, item.attempt, found[0][0], item.at, item.state, detail))
             if news:
                 self._append(raw, news)
         return counted
 
-    def unknown_after_restart(self, now: int, repeatable: Callable[[EffectRow], bool]) -> list[EffectRow]:
+    def unknown_after_restart(
+        self, now: int, repeatable: Callable[[EffectRow], bool], lookup_at: Callable[[EffectRow], int | None] = lambda effect: None
+    ) -> list[EffectRow]:
         """See Store."""
         if self._db.one("SELECT 1 FROM effect WHERE state = 'claimed' LIMIT 1") is None:
             return []
@@ -140,31 +196,123 @@ class Outbox:
                 effect = effect_row(values)
                 again = repeatable(effect)
                 state, detail = ("ready", RESTARTED) if again else ("unknown", DIED)
+                next_at = effect.next_at if again else lookup_at(effect)
                 raw.execute(
                     "UPDATE effect SET state = ?, detail = ?, settled_at = ?, next_at = ? WHERE seq = ?",
-                    (state, detail, now, effect.next_at if again else None, effect.seq),
+                    (state, detail, now, next_at, effect.seq),
                 )
                 raw.execute(_ADD_ATTEMPT, (effect.id, effect.attempts, effect.claimed_at, now, "unknown", DIED))
                 if not again:
-                    lost.append(effect._replace(state=state, detail=detail, settled_at=now, next_at=None))
+                    lost.append(effect._replace(state=state, detail=detail, settled_at=now, next_at=next_at))
         return lost
 
-    def resolve(self, effect: str, state: str, detail: str, now: int) -> bool:
+    def lookups(self, now: int, limit: int) -> list[Candidate]:
         """See Store."""
-        allowed = [old for old, news in RESOLUTIONS.items() if state in news]
-        next_at = EffectTable.at if state == "ready" else None
-        with self._db.tx("resolve"), self._db.peewee.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
+        rows = self._db.rows(
+            f"SELECT {_EFFECT}, contact.state FROM effect LEFT JOIN contact ON contact.id = effect.contact "
+            "WHERE effect.state = 'unknown' AND effect.next_at <= ? ORDER BY effect.next_at, effect.seq LIMIT ?",
+            (now, limit),
+        )
+        return [Candidate(effect_row(row[:-1]), row[-1], False) for row in rows]
+
+    def report(self, effect: str, state: str, detail: str, now: int) -> bool:
+        """See Store."""
+        allowed = [old for old, ways in REPORTS.items() if state in ways]
+        with self._db.tx("report") as raw:
+            marks = ", ".join("?" for _ in allowed)
+            return (
+                raw.execute(
+                    f"UPDATE effect SET state = ?, detail = ?, next_at = NULL, settled_at = ? WHERE id = ? AND state IN ({marks})",
+                    (state, plain(detail), now, effect, *allowed),
+                ).rowcount
+                == 1
+            )
+
+    def resolve(self, effect: str, state: str, detail: str, now: int, who: str = "", news: Sequence[Arrival] = ()) -> bool:
+        """See Store."""
+        allowed = [old for old, ways in RESOLUTIONS.items() if state in ways]
+        again = state == "ready"
+        with self._db.tx("resolve") as raw, self._db.peewee.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
+            released = {EffectTable.exempt: EffectTable.exempt.concat(" late")} if again else {}
             changed = (
-                EffectTable.update(state=state, detail=plain(detail), next_at=next_at, settled_at=now)
+                EffectTable.update(
+                    {
+                        EffectTable.state: state,
+                        EffectTable.detail: plain(detail),
+                        EffectTable.next_at: EffectTable.at if again else None,
+                        EffectTable.settled_at: now,
+                        **released,
+                    }
+                )
                 .where(EffectTable.id == effect, EffectTable.state.in_(allowed))
                 .execute()
             )
+            if changed:
+                raw.execute(_ADD_AUDIT, (now, plain(who), f"outbox {state}", plain(f"{effect}: {detail}")))
+                if news:
+                    self._append(raw, news)
         return changed == 1
+
+    def postpone(self, actions: Sequence[str], until: int) -> int:
+        """See Store."""
+        marks = ", ".join("?" for _ in actions)
+        with self._db.tx("postpone") as raw:
+            return raw.execute(
+                f"UPDATE effect SET next_at = ? WHERE state IN ('ready', 'retry_wait') AND next_at < ? AND action IN ({marks})",
+                (until, until, *actions),
+            ).rowcount
+
+    def pause(self, campaign: str, reason: str, now: int, who: str = "") -> bool:
+        """See Store."""
+        with self._db.tx("pause") as raw:
+            added = raw.execute(
+                "INSERT INTO pause (campaign, at, reason) VALUES (?,?,?) ON CONFLICT (campaign) DO NOTHING",
+                (campaign, now, plain(reason)),
+            ).rowcount
+            raw.execute(_ADD_AUDIT, (now, plain(who), "pause", plain(f"{campaign}: {reason}" if reason else campaign)))
+        return added == 1
+
+    def resume(self, campaign: str, now: int, who: str = "") -> bool:
+        """See Store. What the pause had parked is due again at its own time, but for what another pause still holds: that is parked
+        anew by the next claim."""
+        with self._db.tx("resume") as raw:
+            lifted = raw.execute("DELETE FROM pause WHERE campaign = ?", (campaign,)).rowcount
+            if lifted:
+                raw.execute(
+                    "UPDATE effect SET next_at = at WHERE state IN ('ready', 'retry_wait') AND next_at IS NULL "
+                    "AND (? = ? OR ruleset = ?)",
+                    (campaign, EVERYTHING, campaign),
+                )
+                raw.execute(_ADD_AUDIT, (now, plain(who), "resume", plain(campaign)))
+        return lifted == 1
+
+    def pauses(self) -> list[Pause]:
+        """See Store."""
+        return [Pause(*row) for row in self._db.rows("SELECT campaign, at, reason FROM pause ORDER BY at, campaign")]
+
+    def audit(self, who: str, what: str, detail: str, now: int) -> None:
+        """See Store."""
+        with self._db.tx("audit") as raw:
+            raw.execute(_ADD_AUDIT, (now, plain(who), what, plain(detail)))
+
+    def audits(self, limit: int = 100) -> list[Audit]:
+        """See Store."""
+        return [Audit(*row) for row in self._db.rows("SELECT at, who, what, detail FROM audit ORDER BY seq DESC LIMIT ?", (limit,))]
 
     def effect(self, id: str) -> EffectRow | None:
         """See Store."""
         rows = self._db.rows(f"SELECT {_EFFECT} FROM effect WHERE id = ?", (id,))
         return effect_row(rows[0]) if rows else None
+
+    def find_effect(self, name: str) -> EffectRow | None:
+        """See Store."""
+        if not name:
+            return None
+        for column in ("handle", "provider_id"):
+            rows = self._db.rows(f"SELECT {_EFFECT} FROM effect WHERE {column} = ? AND {column} != '' ORDER BY seq DESC LIMIT 1", (name,))
+            if rows:
+                return effect_row(rows[0])
+        return None
 
     def effects(self, state: str | None = None, contact: str | None = None, limit: int = 100) -> list[EffectRow]:
         """See Store."""
@@ -188,8 +336,9 @@ class Outbox:
             return [Attempt(*row) for row in query.where(table.effect == effect).order_by(table.seq).tuples()]
 
     def next_effect(self, until: int | None = None) -> int | None:
-        """See Store. With `until`, only if it is due by then."""
-        found = [self._db.one("SELECT min(next_at) FROM effect WHERE state = ?", (state,)) for state in ("ready", "retry_wait")]
+        """See Store. With `until`, only what can be claimed by then."""
+        states = ("ready", "retry_wait", "unknown") if until is None else ("ready", "retry_wait")
+        found = [self._db.one("SELECT min(next_at) FROM effect WHERE state = ?", (state,)) for state in states]
         times = [at for at in found if at is not None and (until is None or at <= until)]
         return min(times) if times else None
 

@@ -22,6 +22,7 @@ class Answer(NamedTuple):
     decisions: list
     effects: list
     emits: list
+    cancels: list = []
 
 
 class Program(NamedTuple):
