@@ -118,13 +118,12 @@ EARLIEST = {
     ("welcome", "welcome_2"): 6 * DAY - 2 * HOUR,
     ("welcome", "month"): 33 * DAY,
     ("cart", "cart"): HOUR,
-    ("winback", "still_there"): 6 * DAY,
 }
 """(campaign, template) -> the least time since the contact entered. Worked out by hand from the text above: two hours less where days are
 calendar days, because the clocks change."""
 
 LONGEST = 75 * DAY
-"""After which every journey of these campaigns is over, holds and month included."""
+"""After which every journey of these campaigns is over, holds and the month included."""
 
 
 @lru_cache(2)

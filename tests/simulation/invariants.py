@@ -1,4 +1,5 @@
-"""What must hold after each run (PROMISES.md, "How it is tested"). Each function yields sentences about what does not."""
+"""What must hold after each run (PROMISES.md, "How it is tested"): what all harnesses check (tests/crash/invariants.py), and what only a
+simulation knows: who was told what when, whom a provider deceived, how long a step must take at least."""
 
 from __future__ import annotations
 
@@ -7,43 +8,45 @@ from collections.abc import Iterator
 from typing import Any
 
 from rules_engine.facts import ContactChange, Event
+from rules_engine.store import codec
+from tests.crash import invariants as shared
 from tests.simulation.campaigns import EARLIEST
 from tests.simulation.world import World
 
 HANDED = ("sent", "held", "done")
+SHARED = (shared.acknowledged_facts_are_kept, shared.no_effect_without_its_firing, shared.nothing_to_the_suppressed, shared.no_timer_is_early,
+          shared.points_are_what_their_ledger_says, shared.each_contacts_order_is_kept, shared.everything_ends)
+IGNORED = ("n", "k", "t")
+"""Parts of a state that faults may change: the count of events met and the clock (news such as `email.unknown` are events too), and timers
+that are re-armed lazily. What follows from timers stands in the journal, which is compared."""
 
 
 def broken(world: World) -> list[str]:
     """All that is broken after a run that went to its end."""
     store = world.rest()
-    effects = {effect.id: effect for effect in store.effects(limit=1_000_000)}
-    journal = [row.decision for row in store.journal(0, 1_000_000)]
     found = list(world.offences) + store.check()
-    for check in (_events, _provider, _effects, _ended):
-        found += check(world, store, effects, journal)
-    found += _order(journal)
-    found += _points(store, journal)
+    picture = shared.look(store)
+    truth = shared.Truth(acknowledged=[arrival.cause for arrival in world.acknowledged.values()],
+                         handed=[shared.Handed(key, at) for at, key, *_ in world.provider.calls], live=True, now=world.clock.now())
+    for check in SHARED:
+        found += [f"{check.__name__.replace('_', ' ')}: {problem}" for problem in check(picture, truth)]
+    found += _events(world, picture)
+    found += _provider(world, picture.effects)
+    journal = [item for decisions in picture.journals.values() for item in decisions]
+    found += _effects(picture.effects, journal)
+    found += _once(journal)
     found += _early(world, journal)
+    found += _left(picture)
     return found
 
 
-def _events(world: World, store: Any, effects: dict, journal: list) -> Iterator[str]:
-    """Each acknowledged event is in the log once, as it was told, and has acted; only what breaks a bound is set aside."""
-    rows: dict[tuple[str, str], Any] = {}
-    for contact in store.contact_ids(limit=100_000):
-        for row in store.events_of(contact, 100_000):
-            key = (row.source, row.cause.id)
-            if key in rows:
-                yield f"{key} is in the log twice"
-            rows[key] = row
+def _events(world: World, picture: shared.Picture) -> Iterator[str]:
+    """Each acknowledged event is in the log as it was told, and has acted; only what breaks a bound is set aside."""
+    rows = {(row.source, row.cause.id): row for found in picture.log.values() for row in found if hasattr(row.cause, "id")}
     for key, arrival in world.acknowledged.items():
-        row = rows.get(key)
-        if row is None:
-            yield f"{key} was acknowledged and is not in the log"
-            continue
+        row, told = rows[key], arrival.cause
         cause = row.cause
         said = (cause.contact, cause.at, getattr(cause, "data", None), getattr(cause, "attributes", None))
-        told = arrival.cause
         if said != (told.contact, told.at, getattr(told, "data", None), getattr(told, "attributes", None)):
             yield f"{key} stands in the log as {cause}"
         endless = isinstance(cause, Event) and cause.name == "loop.started"
@@ -51,33 +54,28 @@ def _events(world: World, store: Any, effects: dict, journal: list) -> Iterator[
             yield f"{key} is {row.status}: {row.reason}"
 
 
-def _provider(world: World, store: Any, effects: dict, journal: list) -> Iterator[str]:
-    """Each key acts at the provider at most once; what it took is accepted or unknown; what is accepted it took."""
-    provider, said = world.provider, world.provider.lied
-    told = {row.cause.id for id in store.contact_ids(limit=100_000) for row in store.events_of(id, 100_000)}
+def _provider(world: World, effects: dict[str, Any]) -> Iterator[str]:
+    """Each key acts at the provider at most once; what it took is accepted or unknown; what is accepted it took. Where it lied, or nobody
+    can know, only the first holds; where a person said "again", it may act once more."""
+    provider = world.provider
+    excused = provider.lied | provider.doubtful
     for key, times in provider.took.items():
         effect = effects.get(key)
         if effect is None:
             yield f"{key} reached the provider and is no effect"
         elif times > 1 + world.again[key]:
             yield f"{key} acted {times} times"
-        elif key not in said and key not in provider.doubtful and effect.state not in ("accepted", "unknown", "delivered", "bounced", "complained"):
+        elif key not in excused and effect.state not in shared.GOT | shared.DOUBT:
             yield f"{key} was taken and is {effect.state}"
     for key, effect in effects.items():
-        if effect.state == "accepted" and key not in provider.took and key not in said | provider.doubtful:
-            yield f"{key} is accepted and was never taken"
-        if effect.state == "unknown" and not any(k == key for _, k, _, _, _ in provider.calls) and not effect.attempts:
-            yield f"{key} is unknown and was never handed over"
-        if effect.state == "unknown" and world.kind == "faultless":
-            yield f"{key} is unknown where nothing went wrong"
-    for key in (call[1] for call in provider.calls):
-        if key not in effects:
-            yield f"{key} was called and is no effect"
-    del told
+        if effect.state in shared.GOT and key not in provider.took and key not in excused:
+            yield f"{key} is {effect.state} and was never taken"
+        if effect.state == "unknown" and key not in excused:
+            yield f"{key} is unknown and there was no doubt: {effect.detail}"
 
 
-def _effects(world: World, store: Any, effects: dict, journal: list) -> Iterator[str]:
-    """No effect without its firing, and no firing without its effect."""
+def _effects(effects: dict[str, Any], journal: list) -> Iterator[str]:
+    """No firing without its effect."""
     fired: Counter = Counter()
     for item in journal:
         if item.kind == "action" and item.action in ("email.send", "sms.send", "webhook.post", "crm.push") and item.outcome in HANDED:
@@ -87,51 +85,26 @@ def _effects(world: World, store: Any, effects: dict, journal: list) -> Iterator
         yield f"{what}: {made[what]} effects and {fired[what]} firings"
 
 
-def _ended(world: World, store: Any, effects: dict, journal: list) -> Iterator[str]:
-    """With the faults off, everything ends."""
-    for effect in effects.values():
-        if effect.state in ("planned", "ready", "claimed", "retry_wait"):
-            yield f"{effect.id} is still {effect.state}"
-    counts = store.counts()
-    if counts.events["new"]:
-        yield f"{counts.events['new']} events were never looked at"
-    from rules_engine.store import codec
-
-    for contact, row in store.contacts(store.contact_ids(limit=100_000)).items():
-        state = codec.load(row.state)
-        if state["i"]:
-            yield f"{contact} is still in {sorted(state['i'])}"
-        if row.wake_at is not None and row.wake_at <= world.clock.now():
-            yield f"{contact} has a wake-up that is past"
+def _left(picture: shared.Picture) -> Iterator[str]:
+    """With the faults off, every journey and every retry ends."""
+    for contact, (data, _) in picture.states.items():
+        inside = sorted(codec.load(data)["i"])
+        if inside:
+            yield f"{contact} is still in {inside}"
+    for key, row in picture.effects.items():
+        if row.state in shared.UNFINISHED:
+            yield f"{key} is still {row.state}"
 
 
-def _order(journal: list) -> Iterator[str]:
-    """A contact's decisions stand in the order of their moments, and none is there twice."""
-    last: dict[str, int] = {}
+def _once(journal: list) -> Iterator[str]:
+    """Nothing fires twice at one moment for one cause."""
     seen: set[tuple] = set()
     for item in journal:
-        if item.at < last.get(item.contact, item.at):
-            yield f"{item.contact}: a decision of {item.at} stands behind one of {last[item.contact]}"
-        last[item.contact] = item.at
         if item.kind in ("action", "enter"):
             key = (item.at, item.contact, item.campaign, item.rule, item.key, item.step, item.kind, item.cause)
             if key in seen:
                 yield f"fired twice: {key}"
             seen.add(key)
-
-
-def _points(store: Any, journal: list) -> Iterator[str]:
-    """The ledger equals the balance."""
-    from rules_engine.store import codec
-
-    ledger: Counter = Counter()
-    for item in journal:
-        if item.kind == "action" and item.action in ("points.add", "points.subtract"):
-            ledger[item.contact] += item.primary * (1 if item.action == "points.add" else -1)
-    for contact, row in store.contacts(store.contact_ids(limit=100_000)).items():
-        balance = codec.load(row.state)["a"].get("points", 0)
-        if balance != ledger[contact]:
-            yield f"{contact} has {balance} points and the journal says {ledger[contact]}"
 
 
 def _early(world: World, journal: list) -> Iterator[str]:
@@ -163,10 +136,11 @@ def differences(faultless: World, other: World) -> list[str]:
         left, right = wanted.get(contact, []), found.get(contact, [])
         if left == right:
             continue
-        index = next((n for n, (a, b) in enumerate(zip(left, right)) if a != b), min(len(left), len(right)))
+        index = next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
         said.append(f"{contact}, decision {index}: without faults {left[index:index + 1]}, with faults {right[index:index + 1]}")
     for contact in faultless.store.contact_ids(limit=100_000):
-        a, b = (world.store.contacts([contact]).get(contact) for world in (faultless, other))
-        if b is None or a.state != b.state:
-            said.append(f"the state of {contact} differs")
+        left, right = (codec.load(world.store.contacts([contact])[contact].state) for world in (faultless, other))
+        odd = [part for part in left if part not in IGNORED and left[part] != right[part]]
+        if odd:
+            said.append(f"{contact}: {odd} of the state differ: {[(left[part], right[part]) for part in odd]}"[:1_000])
     return said

@@ -162,6 +162,14 @@ class Provider:
             return  # it knows the key
         self.took[call.key] += 1
 
+    def look_up(self, call: Call) -> Outcome:
+        """What the CRM says of a hand-over whose outcome is unknown: the truth, when it can be reached."""
+        if not self.quiet and chance(self.seed, call.key, "look up", self.clock.now()) < 0.3:
+            self.tally["look-up: no answer"] += 1
+            return Outcome("unknown", "out of reach")
+        self.tally["look-up: answered"] += 1
+        return Outcome("accepted", "there it is") if self.took[call.key] else Outcome("retry", "it never arrived")
+
     def _answer(self, what: str, call: Call) -> Outcome:
         if what in ("raise", "take, raise"):
             raise ConnectionResetError("the line is dead")
@@ -192,14 +200,15 @@ class Provider:
         return "accept"
 
     def host(self) -> Host:
-        """The real plugins' words with this provider behind each. webhook.post knows its keys for an hour; the others know none."""
+        """The real plugins' words with this provider behind each. webhook.post knows its keys for an hour, crm.push can be asked, the
+        others can't tell."""
         real = kit.plugins()
         actions = {}
         for name, action in real.actions.items():
             if action.perform is not None:
-                keyed = name == "webhook.post"
-                action = dataclasses.replace(action, perform=self.perform, idempotency="key" if keyed else "none",
-                                             window=3_600.0 if keyed else 0.0, timeout=20.0)
+                kind = {"webhook.post": "key", "crm.push": "lookup"}.get(name, "none")
+                action = dataclasses.replace(action, perform=self.perform, idempotency=kind, window=3_600.0 if kind == "key" else 0.0,
+                                             timeout=20.0, lookup=self.look_up if kind == "lookup" else None)
             actions[name] = action
         events = real.events if self.kind == "wild" else {}  # without those events no outcome comes back as news
         return Host(actions, events, real.providers)

@@ -31,6 +31,7 @@ from tests.simulation.outside import Crash, Faults, FragileMemory, Provider, Run
 
 assert LONGEST_RETRY_AFTER < LONGEST
 MINUTE = 60_000
+LATEST = 21 * DAY  # behind the end of the year: the last redelivery
 BEATS = 5_000  # of one visit; more and it never comes to rest
 MARKETING = {"email.send": "email", "sms.send": "sms"}
 
@@ -59,6 +60,7 @@ class World:
         self.early: list[str] = []
         self.offences: list[str] = []
         self.down_until = 0
+        self.paused: Counter[str] = Counter()
         self.start = people.START
         self.end = people.START + days * DAY
         for item in people.inputs(seed, days, persons):
@@ -81,6 +83,10 @@ class World:
             self.plan(self._some_time(), "operator")
         for _ in range(max(1, self.days // 90)):
             self.plan(self._some_time(), "import")
+            begins = self._some_time()
+            name = self.chance.choice(("*", "cart", "welcome", "renewal"))
+            self.plan(begins, "pause", name)
+            self.plan(begins + self.chance.randrange(2 * DAY), "resume", name)
         if self.kind == "wild":
             for _ in range(max(1, self.days // 60)):
                 self.plan(self._some_time(), "clock", self.chance.choice((-3 * HOUR, -5 * MINUTE, 2 * MINUTE, 6 * HOUR)))
@@ -120,8 +126,10 @@ class World:
         """With faults off, everything ends: retries first, then journeys."""
         self.faults.off()
         self.provider.quiet, self.quiet = True, True
+        for name in list(self.paused):
+            self.do_resume(name)
         self.down_until = 0
-        until = self.clock.now() + LONGEST
+        until = self.end + LATEST + LONGEST
         while (due := self._next_due()) is not None and due <= until:
             self.clock.move_to(due)
             self.work()
@@ -176,6 +184,7 @@ class World:
         """The process is gone: nothing of it is used again but what the store holds."""
         self.service = None
         self.faults.off()
+        self.provider.doubtful.update(effect.id for effect in self.store.effects("claimed"))
         if self.folder is not None:
             self.store.close()
             self._open()
@@ -287,6 +296,22 @@ class World:
                 if choice == "ready":
                     self.again[effect.id] += 1
 
+    def do_pause(self, name: str) -> None:
+        """The emergency stop: nothing of that campaign leaves from the next claim on."""
+        self.store.pause(name, "an operator", self.clock.now())
+        self.paused[name] += 1
+        self.tally["operator: pause"] += 1
+
+    def do_resume(self, name: str) -> None:
+        """See do_pause. Two pauses of one name are lifted by the first resume."""
+        self.store.resume(name, self.clock.now())
+        self.paused.pop(name, None)
+
+    def do_report(self, item: tuple[str, str]) -> None:
+        """Evidence from outside about a message that was taken."""
+        if self.provider.took[item[0]] and self.store.report(item[0], item[1], "the provider's webhook", self.clock.now()):
+            self.tally[f"report: {item[1]}"] += 1
+
     # ------------------------------------------------------------ what is watched
 
     def _note_consent(self, cause: Any) -> None:
@@ -305,6 +330,10 @@ class World:
         marketing = not call.key.startswith("renewal/")
         if channel is not None and marketing and self.consent.get((contact, channel)) is False:
             self.offences.append(f"{call.key} was handed over after the unsubscribe was acknowledged")
+        if self.paused["*"] or self.paused[call.key.split("/")[0]]:
+            self.offences.append(f"{call.key} was handed over though it is paused")
+        if self.kind == "wild" and not self.quiet and self.chance.random() < 0.3:
+            self.plan(self.clock.now() + self.chance.randrange(1, DAY), "report", (call.key, self.chance.choice(("delivered", "accepted"))))
         if channel == "email" and contact in self.bounced:
             self.offences.append(f"{call.key} was handed over to a suppressed address")
         if self.kind == "wild" and not self.quiet and channel == "email" and self.clock.now() < self.end:
