@@ -2,6 +2,7 @@
 happens: facts, repeats and conflicts, time, turns, crashes at named points, providers' answers, operators. After each step both agree.
 
 More examples: CAMP_MACHINE_EXAMPLES=2000 python -m pytest tests/properties/test_service_machine.py
+The smallest case of a failure: CAMP_MACHINE_SHRINK=1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -34,7 +35,9 @@ from rules_engine.store.port import Arrival
 from rules_engine.store.sqlite import SqliteStore
 from tests.service.fake import DAY, ENGINE, Program, Provider, attributes
 
-EXAMPLES = int(os.environ.get("CAMP_MACHINE_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("CAMP_MACHINE_EXAMPLES", "100"))
+# Shrinking takes minutes: only where it is asked for.
+PHASES = tuple(phase for phase in Phase if phase is not Phase.shrink or os.environ.get("CAMP_MACHINE_SHRINK"))
 FILES = "/dev/shm" if Path("/dev/shm").is_dir() else None
 START, MINUTE, WINDOW, ATTEMPTS = 1_000_000, 60_000, 3_600_000, 8
 CONTACTS = ("ana", "ben", "cid")
@@ -309,6 +312,10 @@ class ServiceMachine(RuleBasedStateMachine):
         self.model.pump()
         self.adopt_order()
 
+    def ripe(self) -> list[dict[str, Any]]:
+        """What the outbox holds and is due."""
+        return self.model.due() if hasattr(self, "model") else []
+
     def pump_until_done(self) -> None:
         while True:
             try:
@@ -318,10 +325,12 @@ class ServiceMachine(RuleBasedStateMachine):
                 self.reopen()
         self.armed = ""
 
-    @precondition(lambda self: not any(self.model.refused(item) == "expired" for item in self.model.due()))
-    @rule()
-    def dispatch_without_reading_the_log(self) -> None:
+    @precondition(lambda self: self.ripe() and not any(self.model.refused(item) == "expired" for item in self.ripe()))
+    @rule(pick=st.integers(0, 10_000), told=st.booleans())
+    def dispatch_without_reading_the_log(self, pick: int, told: bool) -> None:
         """Nothing for a contact with unread news: it may be an unsubscribe (promise P9)."""
+        if told:
+            self.change_consent(self.ripe()[pick % len(self.ripe())]["contact"], False)
         while self.dispatcher.turn() is not None:
             pass
         unread = self.model.unread()
@@ -335,9 +344,12 @@ class ServiceMachine(RuleBasedStateMachine):
                 self.model.settle(item, "accepted")
                 self.model.took[item["id"]] += 1
 
-    @rule(answer=st.sampled_from(ANSWERS), crash=st.sampled_from(("", "", "", *CRASHES)))
-    def work(self, answer: str, crash: str) -> None:
-        """All that can be done; `answer` is the provider's first, `crash` where the process ends once."""
+    @rule(asking=st.sampled_from(("", *CONTACTS)), answer=st.sampled_from(ANSWERS), crash=st.sampled_from(("", "", "", *CRASHES)))
+    def work(self, asking: str, answer: str, crash: str) -> None:
+        """All that can be done, somebody's wish to be written to first; `answer` is the provider's first, `crash` where the process ends
+        once."""
+        if asking:
+            self.record([("send", asking, 0)], "")
         self.provider.script = [] if crash else [self.step(answer)]
         self.pump_until_done()
         self.model.pump()
@@ -507,4 +519,4 @@ class Guarded:
 
 
 TestService = ServiceMachine.TestCase
-TestService.settings = settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+TestService.settings = settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
