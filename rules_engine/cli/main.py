@@ -25,6 +25,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "event": ("events", "Bring in what happened."),
         "run": ("service", "Run the campaigns: the service, or once."),
         "outbox": ("outbox", "What is to leave, what left, what is unknown."),
+        "pause": ("pause", "Emergency stop: of one campaign, or of everything."),
+        "resume": ("pause", "Let a paused campaign, or everything, go on."),
     },
     "Look": {
         "status": ("look", "What is going on, at a glance."),

@@ -10,8 +10,26 @@ from rules_engine.cli import errors, output
 from rules_engine.cli.errors import Trouble, refused
 from rules_engine.cli.group import Group
 from rules_engine.cli.options import database_option
+from rules_engine.cli.pause import who
+from rules_engine.cli.settings import Settings
 
-ORDER = ("unknown", "held", "failed", "retry_wait", "claimed", "ready", "planned", "expired", "cancelled", "accepted")
+ORDER = (
+    "unknown",
+    "held",
+    "failed",
+    "bounced",
+    "complained",
+    "retry_wait",
+    "claimed",
+    "ready",
+    "planned",
+    "suppressed",
+    "capped",
+    "expired",
+    "cancelled",
+    "accepted",
+    "delivered",
+)
 """`unknown` first: it is what a person must look at (promise P6)."""
 
 MEANING = {
@@ -22,6 +40,11 @@ MEANING = {
     "claimed": "is being handed over",
     "ready": "leaves with the next run",
     "planned": "is planned",
+    "bounced": "left, and came back",
+    "complained": "arrived, and was reported as spam",
+    "suppressed": "was stopped when it was to leave: the contact must not get it",
+    "capped": "was stopped when it was to leave: a LIMIT was reached",
+    "delivered": "has arrived, says the provider",
     "expired": "was too late to be of use",
     "cancelled": "was called off",
     "accepted": "has left",
@@ -188,14 +211,25 @@ def _resolve(effect: str, outcome: str, reason: str, db: str | None, yes: bool, 
             output.say(f"{what} would {consequence}{risk}")
             return
         output.confirm(f"{what} will {consequence}{risk}. Go on?", yes)
-        if not store.resolve(row.id, outcome, reason, SystemClock().now()):
+        now = SystemClock().now()
+        if not store.resolve(row.id, outcome, reason, now, who(), _news(row, outcome, reason, now)):
             raise refused(f"effect {row.seq} has just changed its state", "look again: camp outbox show " + str(row.seq))
     output.say(f"effect {row.seq} is now {outcome}")
 
 
+def _news(row: Any, outcome: str, reason: str, now: int) -> list[Any]:
+    """What conditions may ask about later: that a message failed after all."""
+    if outcome != "failed":
+        return []
+    from rules_engine import host
+    from rules_engine.service.dispatch import news_of
+
+    return news_of(row, outcome, reason, now, host.load(Settings().project).events)
+
+
 def find_effect(store: Any, name: str) -> Any:
-    """The effect of that number or id. Trouble where there is none."""
-    row = store.effect(name)
+    """The effect of that number, id, handle or provider's id. Trouble where there is none."""
+    row = store.effect(name) or store.find_effect(name)
     if row is None and name.isascii() and name.isdigit():
         row = next((item for item in store.effects(limit=10_000_000) if item.seq == int(name)), None)
     if row is None:

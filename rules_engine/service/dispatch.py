@@ -202,24 +202,9 @@ class Dispatcher:
         return Settlement(effect.id, effect.attempts, state, self._clock.now(), detail, outcome.provider_id, next_at)
 
     def _news(self, effect: EffectRow, outcome: str, reason: str, at: int) -> list[Arrival]:
-        """What the log is told: `email.failed` for an `email.send` that failed for good, and likewise what else became of a message
-        after it was decided; where a plugin declares the event, with the fields that it declares."""
-        name = f"{effect.action.partition('.')[0]}.{outcome}"
-        if outcome == "failed" and name not in self._host.events:
-            return []
-        if outcome != "failed":
-            if effect.channel is None or effect.message_class == "internal" or outcome not in MESSAGE_OUTCOMES:
-                return []
-            name = f"{effect.channel}.{outcome}"
-        subject = effect.primary if isinstance(effect.primary, str) else None
-        data: dict[str, Any] = {"reason": reason, "campaign": effect.ruleset}
-        if name in self._host.events:
-            known = self._host.events[name].fields
-            data = {key: data[key] for key in data if key in known}
-        if self._key_fields is not None:
-            data = {**self._key_fields(effect), **data}
-        event = Event(f"{effect.id}:{outcome}", name, effect.contact, at, subject, data)
-        return [Arrival(event, SOURCE_OUTCOMES)]
+        """What the log is told of an outcome after the decision."""
+        key = self._key_fields(effect) if self._key_fields is not None else {}
+        return news_of(effect, outcome, reason, at, self._host.events, key)
 
     # ------------------------------------------------------------ breakers
 
@@ -380,6 +365,29 @@ def consent(effect: EffectRow, attributes: Mapping[str, Any]) -> Verdict | None:
     if effect.message_class == "marketing" and lookup(attributes, "consent", effect.channel) is False:
         return Verdict("cancelled", f"consent.{effect.channel} was withdrawn")
     return None
+
+
+def news_of(
+    effect: EffectRow, outcome: str, reason: str, at: int, events: Mapping[str, Any], key: Mapping[str, Any] | None = None
+) -> list[Arrival]:
+    """What became of an effect after it was decided, as an event that conditions can ask about: `email.failed` for an `email.send` that
+    failed for good, where a plugin declares it, and for messages each of MESSAGE_OUTCOMES. events: those that plugins declare; key: the
+    FOR EACH fields of the instance, so that the event reaches only its own."""
+    name = f"{effect.action.partition('.')[0]}.{outcome}"
+    if outcome == "failed" and name not in events:
+        return []
+    if outcome != "failed":
+        if effect.channel is None or effect.message_class == "internal" or outcome not in MESSAGE_OUTCOMES:
+            return []
+        name = f"{effect.channel}.{outcome}"
+    subject = effect.primary if isinstance(effect.primary, str) else None
+    data: dict[str, Any] = {"reason": reason, "campaign": effect.ruleset}
+    if name in events:
+        known = events[name].fields
+        data = {key: data[key] for key in data if key in known}
+    # A second attempt of a person's may fail again: each is news of its own.
+    event = Event(f"{effect.id}:{outcome}:{effect.attempts}", name, effect.contact, at, subject, {**(key or {}), **data})
+    return [Arrival(event, SOURCE_OUTCOMES)]
 
 
 def lookup(attributes: Mapping[str, Any], group: str, name: str | None) -> Any:

@@ -166,7 +166,7 @@ def test_a_failure_for_good_comes_back_as_an_event(store, clock):
     Dispatcher(store, host, clock, attributes=attributes, runner=DirectRunner()).turn()
     (row,) = store.read_log(0, 5)
     assert (
-        row.cause[:6] == ("f1:failed", "fake.failed", "ana", 1_000_000, "hello", {"reason": "no such address"})
+        row.cause[:6] == ("f1:failed:1", "fake.failed", "ana", 1_000_000, "hello", {"reason": "no such address"})
         and row.source == "outcomes"
     )
 
