@@ -23,7 +23,7 @@ import orjson
 from rules_engine.facts import ContactChange, Event
 from rules_engine.limits import MAX_EVENT_BYTES, MAX_NAME_LENGTH
 from rules_engine.service import faults as points
-from rules_engine.store.port import SOURCE_CONTACTS, SOURCE_EVENTS, Arrival, BadData, Store
+from rules_engine.store.port import SOURCE_CONTACTS, SOURCE_EVENTS, Arrival, BadData, Store, StoreError
 
 BATCH = 500  # lines of one transaction
 MAX_ID = 500  # characters of an id
@@ -252,9 +252,14 @@ class _Rejected:
         self._path.unlink(missing_ok=True)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._stream is not None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._stream is None:
+            return
+        try:
             self._stream.close()
+        except OSError as error:
+            if kind is None:
+                raise self._unwritable(error) from error
 
     @property
     def kept(self) -> Path | None:
@@ -263,15 +268,28 @@ class _Rejected:
 
     def add(self, line: Line, reason: str, conflict: bool = False) -> None:
         """Keeps a line aside. A conflict is no fault of the line and is counted apart."""
+        try:
+            self._write(line, reason)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self.count += not conflict
+
+    def _write(self, line: Line, reason: str) -> None:
         if self._stream is None:
             self._stream = self._path.open("wb")
-        self.count += not conflict
         text = line.text if len(line.text) <= MAX_EVENT_BYTES else line.text[:SHOWN] + "…"
         try:
             data = orjson.dumps({"line": line.number, "reason": reason, "text": text})
         except TypeError:  # lone surrogates from a field of the record
             data = orjson.dumps({"line": line.number, "reason": _visible(reason), "text": _visible(text)})
         self._stream.write(data + b"\n")
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self._path} can't be written: {error.strerror or error}",
+            "make room, or check the folder's permissions, and import again; what was taken in is kept and is not taken twice",
+            "full",
+        )
 
 
 def _visible(text: str) -> str:

@@ -20,7 +20,7 @@ from rules_engine.limits import MAX_CONTACT_BYTES
 from rules_engine.service import faults as points
 from rules_engine.service.refill import Refill
 from rules_engine.store import codec
-from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, LogRow, Store
+from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, LogRow, Store, StoreError
 
 log = logging.getLogger("camp.pump")
 
@@ -203,6 +203,9 @@ class Pump:
             self._store.commit(saved)
         except _BAD as error:
             return self._take_apart(block, error)
+        except StoreError:
+            self._forget()
+            raise
         self._single = max(0, self._single - 1)
         self._cache.put(saved.states)
         for wake, _ in saved.stuck:
@@ -211,6 +214,12 @@ class Pump:
         if saved.cursor is not None:
             self._cursor = saved.cursor
         return block.turn()
+
+    def _forget(self) -> None:
+        """A commit whose answer was an error may have happened all the same (a server that died while it answered): what is in memory
+        counts no more."""
+        self._cache = _Cache(self._cache.size)
+        self._ahead = []
 
     def _take_apart(self, block: _Block, error: Exception) -> Turn:
         """Nothing of the block was saved. Larger than one: all of it again, one by one. One: it is set aside."""
@@ -386,7 +395,7 @@ class _Cache:
     larger, and decoding it anew for each block makes a cached state and one read after a restart the same thing."""
 
     def __init__(self, size: int) -> None:
-        self._size, self._used = size, 0
+        self.size, self._used = size, 0
         self._rows: OrderedDict[str, ContactRow] = OrderedDict()
 
     def get(self, contact: str) -> ContactRow | None:
@@ -400,7 +409,7 @@ class _Cache:
             self.drop(row.contact)
             self._rows[row.contact] = row
             self._used += _weight(row)
-        while self._used > self._size and self._rows:
+        while self._used > self.size and self._rows:
             _, row = self._rows.popitem(last=False)
             self._used -= _weight(row)
 

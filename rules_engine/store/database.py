@@ -71,6 +71,8 @@ def say(error: Exception, path: object) -> StoreError:
 class Database:
     """One SQLite file. `faults(point)` is called before and after each commit as `NAME.before_commit`, `NAME.after_commit`."""
 
+    driver: Callable[..., peewee.SqliteDatabase] = peewee.SqliteDatabase  # tests put one on a disk of their own in its place
+
     def __init__(
         self, path: Path, *, create: bool, readonly: bool, faults: Callable[[str], None], migrations: tuple[str, ...] = MIGRATIONS
     ):
@@ -87,7 +89,7 @@ class Database:
             )
         # Pragmas come after the connection, one by one: peewee would set them inside connect(), where "locked" can't be told
         # apart.
-        self.peewee = peewee.SqliteDatabase(str(self.path), timeout=BUSY_SECONDS)
+        self.peewee = self.driver(str(self.path), timeout=BUSY_SECONDS)
         try:
             self.peewee.connect()
             self.raw = self.peewee.connection()

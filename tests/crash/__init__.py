@@ -1,1 +1,1 @@
-"""Processes killed at any moment: `python -m tests.crash --kills 2000`."""
+"""Processes killed, power cut, disks full, clocks turned: `python -m tests.crash --help`."""

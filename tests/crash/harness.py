@@ -1,23 +1,14 @@
 """Kills a real process at random moments and at each named point, starts it again until it is done, and looks at what is left.
 
-A life is a forked process that imports a file, plays it through pump and dispatcher on a SQLite file, and hands effects over to a
-provider that writes each key into a file. Killing a process proves nothing about power cuts: what the system has taken from it
-survives. That each commit is synced is another test's.
-
-Invariants, after each scenario:
-  * each acknowledged line is in the log once; none is new any more
-  * journal and states equal those of a run that nobody killed
-  * each effect is there once and at an end; a provider without keys got each at most once, and each that it got is accepted or
-  unknown;
-    what is accepted it did get; nothing is unknown that was not being handed over when a life ended
-  * with a provider that recognises keys, nothing is unknown and everything arrived once
-  * the integrity check finds nothing
+A life is a forked process that imports files, or plays the shop of `world` through pump and dispatcher on a SQLite file. Killing a process
+proves nothing about power cuts: what the system has taken from it survives (`cuts` is about those). After each scenario the `invariants`
+must hold, the journal and the states equal those of a run that nobody killed, and nothing may be unknown that was not being handed over
+when a life ended.
 """
 
 from __future__ import annotations
 
 import gc
-import hashlib
 import logging
 import os
 import shutil
@@ -28,112 +19,61 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-import orjson
-
-from rules_engine.actions import Action, Call, Outcome
 from rules_engine.clock import SystemClock, VirtualClock
-from rules_engine.facts import Event
-from rules_engine.host import Host
 from rules_engine.service import faults as points
-from rules_engine.service.ingest import import_events
-from rules_engine.service.loop import run_once
-from rules_engine.service.runner import DirectRunner
+from rules_engine.service.loop import Stop, run_forever, run_once
 from rules_engine.store.sqlite import SqliteStore
-from tests.service.fake import DAY, ENGINE, HOUR, Program, attributes
+from tests.crash import world
+from tests.crash.invariants import Handed, Picture, Truth, broken, look
+from tests.crash.world import END, HOUR, START, append, chance, lines
 
-EVENTS, CONTACTS, UNTIL = 400, 30, 40 * DAY
-START = 1_000_000
-NAMES = ("tick", "tick", "later", "send", "echo", "refer", "boom")
-
-
-def chance(*what: object) -> float:
-    """A number in [0, 1) that depends on `what` only."""
-    return int.from_bytes(hashlib.blake2b(repr(what).encode(), digest_size=6).digest(), "big") / 2**48
+EVENTS, CONTACTS = 120, 10
+GRID = 4 * HOUR  # how far the clock of a service that sleeps moves
+SIZES = {"live_block": 15, "replay_block": 15, "cache_bytes": 20_000}
 
 
-# ---------------------------------------------------------------- the workload
+class GridClock:
+    """Stands still while there is work, and moves to the next point of a grid when the service sleeps; a later life goes on where it
+    stood. At the end it asks the service to stop."""
 
+    def __init__(self, file: Path, stop: Stop, end: int) -> None:
+        self._file, self._stop, self._end = file, stop, end
+        self._now = max(map(int, lines(file)), default=START)
 
-def write_history(path: Path, names: tuple[str, ...]) -> None:
-    """Made-up events as a file."""
-    with path.open("wb") as stream:
-        for n in range(EVENTS):
-            data = {"total": n % 7, "ms": (1 + n % 5) * DAY, "to": f"c{int(chance('to', n) * CONTACTS):03}"}
-            record = {
-                "id": f"e{n}",
-                "event": names[int(chance("name", n) * len(names))],
-                "contact": f"c{int(chance('contact', n) * CONTACTS):03}",
-                "at": int(chance("at", n) * 20 * 24) * HOUR,
-                "data": data,
-            }
-            stream.write(orjson.dumps(record) + b"\n")
+    def now(self) -> int:
+        return self._now
 
-
-def read_event(record: dict) -> Event:
-    return Event(record["id"], record["event"], record["contact"], record["at"], None, record["data"])
-
-
-def host_of(folder: Path, keyed: bool) -> Host:
-    """A provider that notes each key it gets; if `keyed`, a second time does nothing."""
-
-    def perform(call: Call) -> Outcome:
-        note = folder / "provider"
-        if keyed and note.exists() and call.key in note.read_text().splitlines():
-            return Outcome("accepted", "again")
-        append(note, call.key)
-        return Outcome("accepted")
-
-    action = Action(
-        "fake.send",
-        "Send.",
-        perform=perform,
-        channel="email",
-        message_class="marketing",
-        idempotency="key" if keyed else "none",
-        window=3600,
-    )
-    return Host({"fake.send": action}, {}, {"fake.send": "fake"})
-
-
-def append(path: Path, text: str) -> None:
-    """One write: a killed process leaves the whole line or none."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.write(descriptor, text.encode() + b"\n")
-    os.close(descriptor)
+    def sleep(self, milliseconds: int) -> None:
+        if self._now >= self._end:
+            self._stop()
+            return
+        self._now += GRID
+        append(self._file, str(self._now))
 
 
 def importing(folder: Path, faults: points.Faults, clock: object) -> None:
-    """Imports the file; each acknowledgement is noted after it was given."""
+    """Imports the files; each acknowledgement is noted after it was given."""
     store = SqliteStore(folder / "camp.db", clock, faults=faults)
-    import_events(
-        store,
-        folder / "events.jsonl",
-        read_event,
-        batch=20,
-        faults=faults,
-        progress=lambda lines, size: append(folder / "acknowledged", str(lines)),
-    )
+    world.importing(store, folder, partial(append, folder / "acknowledged"), faults)
 
 
-def running(folder: Path, faults: points.Faults, clock: object, keyed: bool, until: int | None) -> None:
+def running(folder: Path, faults: points.Faults, clock: object, until: int | None) -> None:
     """Does all that is to be done."""
     store = SqliteStore(folder / "camp.db", clock, faults=faults)
-    run_once(
-        store,
-        Program(),
-        host_of(folder, keyed),
-        clock,
-        until,
-        engine=ENGINE,
-        attributes=attributes,
-        runner=DirectRunner(),
-        faults=faults,
-        live_block=15,
-        replay_block=15,
-        cache_bytes=20_000,
-    )
+    host = world.host(lambda call: append(folder / "provider", call.key))
+    run_once(store, world.program(), host, clock, until, faults=faults, **SIZES, **world.options(folder))
+
+
+def serving(folder: Path, faults: points.Faults, end: int) -> None:
+    """The service itself, until its clock says `end`."""
+    stop = Stop()
+    clock = GridClock(folder / "clock", stop, end)
+    store = SqliteStore(folder / "camp.db", clock, faults=faults)
+    host = world.host(lambda call: append(folder / "provider", call.key))
+    run_forever(store, world.program(), host, clock, faults=faults, stop=stop, **SIZES, **world.options(folder))
 
 
 # ---------------------------------------------------------------- lives
@@ -230,115 +170,98 @@ def at_points(seed: int, longest: float) -> Iterator[tuple[str, float]]:
 
 @dataclass(frozen=True)
 class Kind:
-    """replay: import, then play history. live: an import and a run at the same time, on the wall's time; `keyed`: the
-    provider's."""
+    """replay: import, then play history. live: an import and a run at the same time, on the wall's time, then the service for forty days.
+    steps: days of the service and imports in turn."""
 
     name: str
-    live: bool
-    keyed: bool
+    steps: int = 0
+    live: bool = True
 
 
-KINDS = (Kind("replay", False, False), Kind("replay, keys", False, True), Kind("live", True, False))
+KINDS = (Kind("replay", live=False), Kind("live", 1), Kind("steps", 5))
+STEP = 3 * world.DAY
 
 
-def begin(folder: Path, kind: Kind) -> None:
+def begin(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    write_history(folder / "events.jsonl", tuple(name for name in NAMES if not (kind.live and name == "refer")))
 
 
 def play(folder: Path, kind: Kind, plan: Iterator[tuple[str, float]], tally: Tally) -> None:
     """One scenario from an empty folder to its end."""
-    begin(folder, kind)
+    begin(folder)
+    contacts = world.contact_records(CONTACTS)
     if not kind.live:
+        world.write_files(folder, world.event_records(EVENTS, CONTACTS), contacts)
         live_until_done(lambda faults: importing(folder, faults, SystemClock()), plan, tally)
-        live_until_done(lambda faults: running(folder, faults, SystemClock(), kind.keyed, UNTIL), plan, tally)
+        live_until_done(lambda faults: running(folder, faults, SystemClock(), END), plan, tally)
         return
-    # An import that is killed again and again beside a run that is: one lives while the other dies.
+    if kind.steps == 1:
+        world.write_files(folder, world.event_records(EVENTS, CONTACTS, begin=START - world.SPAN), contacts)
+        beside(folder, plan, tally)
+    records = sorted(world.event_records(EVENTS, CONTACTS), key=lambda record: record["at"])
+    for step in range(kind.steps if kind.steps > 1 else 0):
+        now = START + (step + 1) * STEP
+        world.write_files(folder, [record for record in records if record["at"] <= world.moment(now)], contacts)
+        live_until_done(lambda faults, now=now: importing(folder, faults, VirtualClock(now)), plan, tally)
+        append(folder / "clock", str(now))
+        live_until_done(lambda faults, now=now: serving(folder, faults, now + STEP), plan, tally)
+    live_until_done(lambda faults: serving(folder, faults, END), plan, tally)
+
+
+def beside(folder: Path, plan: Iterator[tuple[str, float]], tally: Tally) -> None:
+    """An import that is killed again and again beside a run that is: one lives while the other dies."""
     for round in range(1_000):
         point = ("record.before_commit", "record.after_commit", points.BATCH_READ)[round % 3]
         faults = dies_at(point, 1 + int(chance(tally.scenarios, round) * 8)) if round < 6 else points.none
         importer = fork(lambda faults: importing(folder, faults, VirtualClock(START)), faults)
-        live_until_done(lambda faults: running(folder, faults, VirtualClock(START), kind.keyed, None), plan, tally)
+        live_until_done(lambda faults: running(folder, faults, VirtualClock(START), None), plan, tally)
         status = ended(importer, None)
         if os.WIFEXITED(status):
             assert os.WEXITSTATUS(status) == 0, "an import ended with an error"
             break
         tally.kills += 1
         tally.points["import beside a run"] += 1
-    for days in (0, 4, 8):
-        live_until_done(
-            lambda faults, now=START + days * DAY: running(folder, faults, VirtualClock(now), kind.keyed, None), plan, tally
-        )
+    live_until_done(lambda faults: running(folder, faults, VirtualClock(START), None), plan, tally)
 
 
-@dataclass
-class Picture:
-    """What a scenario leaves."""
-
-    states: dict
-    journals: dict
-    log: dict
-    effects: dict
-
-
-def look(folder: Path) -> Picture:
-    store = SqliteStore(folder / "camp.db")
-    assert store.check() == []
-    ids = store.contact_ids(limit=10_000)
-    picture = Picture(
-        {id: (row.state, row.wake_at) for id, row in store.contacts(ids).items()},
-        {id: [row.decision for row in store.journal_of(id)] for id in ids},
-        {row.cause.id: row.status for id in ids for row in store.events_of(id, 100_000)},
-        {effect.id: effect.state for effect in store.effects(limit=100_000)},
-    )
-    counts = store.counts()
-    assert sum(counts.events.values()) == len(picture.log) and counts.decisions == sum(map(len, picture.journals.values()))
-    store.close()
-    return picture
-
-
-def lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def judge(folder: Path, kind: Kind, expected: Picture, tally: Tally, kills: int) -> None:
+def judge(folder: Path, kind: Kind, oracle: Picture | None, tally: Tally, deaths: int) -> Picture:
     """Raises AssertionError if an invariant does not hold."""
-    picture = look(folder)
-    acknowledged = max(map(int, lines(folder / "acknowledged")))
-    assert acknowledged == EVENTS and all(f"e{n}" in picture.log for n in range(acknowledged)), "an acknowledged event is lost"
-    assert picture.log == expected.log and "new" not in picture.log.values(), "the log differs"
-    assert picture.states == expected.states, "states differ"
-    assert picture.journals == expected.journals, "journals differ"
-    assert set(picture.effects) == set(expected.effects), "effects differ"
-    got = Counter(lines(folder / "provider"))
-    unknown = {id for id, state in picture.effects.items() if state == "unknown"}
-    accepted = {id for id, state in picture.effects.items() if state == "accepted"}
-    assert not got or max(got.values()) == 1, "handed over twice"
-    assert accepted <= set(got) <= accepted | unknown and accepted | unknown == set(picture.effects), (
-        "the provider and the outbox disagree"
-    )
-    assert len(unknown) <= (0 if kind.keyed else kills), "unknown without a kill"
-    tally.unknown += len(unknown)
+    store = SqliteStore(folder / "camp.db")
+    picture = look(store)
+    handed = [Handed(key) for key in lines(folder / "provider")]
+    handed += world.in_folder(folder, [(row.id, row.contact) for row in picture.effects.values()])
+    kept = world.acknowledged(folder)
+    truth = Truth(kept, handed, oracle=oracle, live=kind.live, now=END, deaths=deaths)
+    said = broken(store, truth)
+    store.close()
+    assert len(kept) == len(lines(folder / "events.jsonl")), "not everything was imported"
+    assert not said, "; ".join(said[:5])
+    tally.unknown += sum(row.state == "unknown" for row in picture.effects.values())
+    return picture
 
 
 def campaign(root: Path, kills: int, seed: int, say: Callable[[str], None] = lambda text: None) -> Tally:
     """Scenarios until so many processes were killed. A failure names its seed and keeps its folder."""
     logging.getLogger("camp").setLevel(logging.CRITICAL)
+    world.program().warm()
+    gc.collect()
+    gc.freeze()  # forked lives share it
     tally = Tally()
-    expected, longest = {}, {}
+    oracles: dict[Kind, Picture] = {}
+    longest: dict[Kind, float] = {}
     for kind in KINDS:
         begun = time.monotonic()
-        play(root / "expected", kind, iter(lambda: ("nowhere", 1.0), None), Tally())
-        longest[kind] = (time.monotonic() - begun) * 0.6
-        expected[kind] = look(root / "expected")
+        play(root / "oracle", kind, iter(lambda: ("nowhere", 1.0), None), Tally())
+        longest[kind] = (time.monotonic() - begun) * 0.6 / max(kind.steps, 1)
+        oracles[kind] = judge(root / "oracle", kind, None, Tally(), 0)
     while tally.kills < kills:
         kind, before = KINDS[tally.scenarios % len(KINDS)], tally.kills
         plan = (at_points if tally.scenarios // len(KINDS) % 2 == 0 else at_random)(seed, longest[kind])
         folder = root / "scenario"
         try:
             play(folder, kind, plan, tally)
-            judge(folder, kind, expected[kind], tally, tally.kills - before)
+            judge(folder, kind, oracles[kind], tally, tally.kills - before)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}, {kind.name}, {folder}: {error}") from error
         tally.scenarios += 1

@@ -1,4 +1,4 @@
-"""A slice of the kill harness. The whole: `python -m tests.crash --kills 2000`."""
+"""A slice of the kill harness. The whole: `python -m tests.crash kills --count 10000`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_killed_processes_go_on_as_if_nothing_had_happened():
     done = subprocess.run(
-        [sys.executable, "-m", "tests.crash", "--kills", "45", "--seed", "7"],
+        [sys.executable, "-m", "tests.crash", "kills", "--count", "45", "--seed", "7"],
         cwd=ROOT,
         capture_output=True,
         text=True,

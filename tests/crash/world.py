@@ -147,13 +147,13 @@ def contact_records(contacts: int) -> list[dict[str, Any]]:
              "created_at": "2026-03-20T08:00:00Z"} for n in range(contacts)]
 
 
-def event_records(events: int, contacts: int, seed: int = 1, span: int = SPAN) -> list[dict[str, Any]]:
-    """In order of arrival; they happened in no order."""
+def event_records(events: int, contacts: int, seed: int = 1, begin: int = START) -> list[dict[str, Any]]:
+    """In order of arrival; they happened in no order, within SPAN from `begin`."""
     found = []
     for n in range(events):
         dice = chance(seed, "name", n)
         record: dict[str, Any] = {"id": f"e{n}", "contact": f"c{int(chance(seed, 'contact', n) * contacts):03}",
-                                  "at": moment(START + int(chance(seed, "at", n) * span / 60_000) * 60_000)}
+                                  "at": moment(begin + int(chance(seed, "at", n) * SPAN / 60_000) * 60_000)}
         cart = f"k{int(chance(seed, 'cart', n) * 3)}"
         if dice < 0.4:
             record |= {"event": "page.viewed", "subject": ("/pricing", "/plans", "/other")[int(chance(seed, "page", n) * 3)]}
@@ -175,23 +175,23 @@ def moment(ms: int) -> str:
     return format_utc(ms)
 
 
-def facts(events: int, contacts: int, seed: int = 1, span: int = SPAN) -> list[Event | ContactChange]:
+def facts(events: int, contacts: int, seed: int = 1, begin: int = START) -> list[Event | ContactChange]:
     """The same as records of the engine, contacts first."""
     read_event, read_contact = readers(program().model, "UTC")
     changes = [read_contact(dict(record), START - HOUR)._replace(id=f"contact:{record['id']}") for record in contact_records(contacts)]
-    return [*changes, *(read_event(record) for record in event_records(events, contacts, seed, span))]
+    return [*changes, *(read_event(record) for record in event_records(events, contacts, seed, begin))]
 
 
 def arrivals(causes: Iterable[Event | ContactChange]) -> list[Arrival]:
     return [Arrival(cause, "contacts" if isinstance(cause, ContactChange) else "events") for cause in causes]
 
 
-def write_files(folder: Path, events: int, contacts: int, seed: int = 1) -> None:
+def write_files(folder: Path, events: list[dict[str, Any]], contacts: list[dict[str, Any]]) -> None:
     """The facts as files of `camp contact import` and `camp event import`, and the templates."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "contacts.jsonl").write_bytes(b"".join(orjson.dumps(item) + b"\n" for item in contact_records(contacts)))
-    (folder / "events.jsonl").write_bytes(b"".join(orjson.dumps(item) + b"\n" for item in event_records(events, contacts, seed)))
-    os.utime(folder / "contacts.jsonl", (START / 1000, START / 1000))
+    (folder / "contacts.jsonl").write_bytes(b"".join(orjson.dumps(item) + b"\n" for item in contacts))
+    (folder / "events.jsonl").write_bytes(b"".join(orjson.dumps(item) + b"\n" for item in events))
+    os.utime(folder / "contacts.jsonl", (START / 1000 - 3600, START / 1000 - 3600))
     write_templates(folder)
 
 
@@ -202,7 +202,7 @@ def write_templates(folder: Path) -> None:
 
 
 def importing(store: Store, folder: Path, acknowledge: Callable[[str], None], faults: points.Faults = points.none) -> None:
-    """Both files; each batch is acknowledged after it was kept."""
+    """Both files; each batch is acknowledged after it was kept, as `contacts LINES` or `events LINES`."""
     read_event, read_contact = readers(program().model, "UTC")
     import_contacts(store, folder / "contacts.jsonl", read_contact, batch=20, faults=faults,
                     progress=lambda lines, size: acknowledge(f"contacts {lines}"))
@@ -210,10 +210,11 @@ def importing(store: Store, folder: Path, acknowledge: Callable[[str], None], fa
                   progress=lambda lines, size: acknowledge(f"events {lines}"))
 
 
-def acknowledged(folder: Path, events: int, contacts: int, seed: int = 1) -> list[Event]:
-    """The events among what `importing` has acknowledged so far. (Contacts of a file have ids of their own; they are counted by hand.)"""
-    counts = [int(line.split()[1]) for line in lines(folder / "acknowledged") if line.startswith("events")]
-    return [fact for fact in facts(max(counts, default=0), contacts, seed) if isinstance(fact, Event)] if counts else []
+def acknowledged(folder: Path) -> list[Event]:
+    """The events that `importing` has acknowledged so far. (Changes of contacts get their ids while they are imported.)"""
+    read_event, _ = readers(program().model, "UTC")
+    count = max((int(line.split()[1]) for line in lines(folder / "acknowledged") if line.startswith("events")), default=0)
+    return [read_event(orjson.loads(line)) for line in lines(folder / "events.jsonl")[:count]]
 
 
 # ---------------------------------------------------------------- providers
@@ -230,15 +231,19 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def host(took: Callable[[Call], None]) -> Host:
-    """First-party plugins, but text messages go to a provider that knows no keys: `took` is told of each."""
+def host(took: Callable[[Call], None], remote: bool = False) -> Host:
+    """First-party plugins, but text messages go to a provider that knows no keys: `took` is told of each. remote: so do webhooks, and
+    e-mail goes to one that recognises every key."""
 
     def perform(call: Call) -> Outcome:
         took(call)
-        return Outcome("accepted", "taken", f"sms-{call.key}")
+        return Outcome("accepted", "taken", f"id-{call.key}")
 
     actions = dict(plugins().actions)
-    actions["sms.send"] = dataclasses.replace(actions["sms.send"], perform=perform, idempotency="none")
+    for name in ("sms.send", "webhook.post") if remote else ("sms.send",):
+        actions[name] = dataclasses.replace(actions[name], perform=perform, idempotency="none")
+    if remote:
+        actions["email.send"] = dataclasses.replace(actions["email.send"], perform=perform, idempotency="key", window=365 * 86_400.0)
     return dataclasses.replace(plugins(), actions=actions)
 
 
