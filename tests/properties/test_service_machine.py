@@ -159,8 +159,8 @@ class Model:
         return found
 
     def tell(self, item: dict[str, Any], outcome: str) -> None:
-        """What became of it is an event for the log, once."""
-        key = ("outcomes", f"{item['id']}:{outcome}")
+        """What became of it is an event for the log, once for each attempt."""
+        key = ("outcomes", f"{item['id']}:{outcome}:{item['tries']}")
         if key not in self.known:
             self.append(*key, item["contact"], f"email.{outcome}", {}, self.now)
 
@@ -354,7 +354,7 @@ class ServiceMachine(RuleBasedStateMachine):
         self.pump_until_done()
         self.model.pump()
         self.adopt_order()
-        self.armed = crash
+        self.armed, self.calls = crash, len(self.provider.calls)
         try:
             self.until_rest()
         except Crash:
@@ -370,9 +370,14 @@ class ServiceMachine(RuleBasedStateMachine):
             pass
 
     def crashed(self, crash: str) -> None:
-        """What the model says of the first claim, and a new process."""
-        first = self.model.claimable() if crash != "claim.before_commit" else []
-        first = first[: 50 if self.model.keyed else 1]
+        """What the model says of the first claim, and a new process. How many a claim takes is the dispatcher's business where the provider
+        knows its keys; else it is one."""
+        taken = {row.id for row in self.store.effects("claimed", limit=10_000)}
+        if crash == "settle.after_commit":
+            taken = {call.key for call in self.provider.calls[self.calls :]}
+        may = self.model.claimable() if crash != "claim.before_commit" else []
+        first = [item for item in may if item["id"] in taken]
+        assert len(first) == len(taken) and (self.model.keyed or len(first) <= 1) and (first or not may or crash.startswith("claim"))
         for item in first:
             self.model.claim(item)
             if crash in ("dispatch.after_call", "settle.before_commit", "settle.after_commit"):
