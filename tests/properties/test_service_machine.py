@@ -480,7 +480,11 @@ class ServiceMachine(RuleBasedStateMachine):
             return
         model, contacts = self.model, {*CONTACTS}
         rows = sorted((row for id in contacts for row in self.store.events_of(id, 10_000)), key=lambda row: row.seq)
-        assert [(row.source, row.cause.id, row.status) for row in rows] == [(row["source"], row["id"], row["status"]) for row in model.log]
+        kept = [(row.source, row.cause.id, row.status) for row in rows]
+        wanted = [(row["source"], row["id"], row["status"]) for row in model.log]
+        assert sorted(kept) == sorted(wanted)
+        # In which order outcomes become news depends on how many a claim looks at.
+        assert [row for row in kept if row[0] != "outcomes"] == [row for row in wanted if row[0] != "outcomes"]
         found = {row.id: (row.state, row.attempts, row.next_at) for row in self.store.effects(limit=10_000)}
         assert found == {id: (item["state"], item["tries"], item["next"]) for id, item in model.effects.items()}
         states = {id: codec.load(row.state) for id, row in self.store.contacts(contacts).items()}
