@@ -25,14 +25,14 @@ def main() -> int:
     if failure:
         print(f"the tests fail without any bug:\n{failure}")
         return 1
-    verdicts = runner.judge_all(found, options.workers)
-    for bug, state, by in verdicts:
-        print(f"{state:9}{bug.name:36}{bug.breaks if state != 'caught' else by}")
+    caught = 0
+    for bug, state, by in runner.judge_all(found, options.workers):
+        print(f"{state:9}{bug.name:36}{bug.breaks if state != 'caught' else by}", flush=True)
         if state in ("stale", "broken"):
             print(by)
-    caught = sum(verdict.state == "caught" for verdict in verdicts)
-    print(f"{caught} of {len(verdicts)} planted bugs caught, {time.monotonic() - begun:.0f} s")
-    return 0 if caught == len(verdicts) else 1
+        caught += state == "caught"
+    print(f"{caught} of {len(found)} planted bugs caught, {time.monotonic() - begun:.0f} s")
+    return 0 if caught == len(found) else 1
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -83,10 +83,10 @@ def judge(bug: Bug) -> Verdict:
     return Verdict(bug, "survived", "")
 
 
-def judge_all(found: Sequence[Bug], workers: int = 2) -> list[Verdict]:
-    """Several at a time, in their order."""
+def judge_all(found: Sequence[Bug], workers: int = 2) -> Iterator[Verdict]:
+    """Several at a time, in their order, each as soon as it is known."""
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(judge, found))
+        yield from pool.map(judge, found)
 
 
 class _copy:
