@@ -28,3 +28,6 @@ def register_actions() -> Iterator[Action]:
 @hookimpl
 def register_events() -> Iterator[EventType]:
     yield EventType("contact.created", "A contact was added to Camp.", {"source": "text"})
+    # What the two mean beyond the rules that they set off is the engine's business: it merges the contacts.
+    yield EventType("contact.identified", "A visitor is known to be a contact.", {"contact": "text", "known": "boolean"})
+    yield EventType("contact.merged", "Another contact was merged into this one.", {"contact": "text"})

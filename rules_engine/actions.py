@@ -20,6 +20,10 @@ KINDS = TYPES + ("template", "segment", "campaign", "event", "attribute", "tag",
 """What a parameter takes: a value type, or a name that the checker looks up (`segment.add vip`: vip is written bare)."""
 
 
+class PluginFailed(Exception):
+    """A plugin's function has no answer. The text is one lower-case sentence that names the plugin."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One argument of an action. `kind` is one of KINDS; `choices` only for kind `choice`."""
@@ -49,7 +53,8 @@ class Call(NamedTuple):
     """All that an external action is told about one hand-over.
 
     key: the effect's idempotency key, the same for every attempt. settings: the plugin's own table of camp.toml with its own
-    secrets filled in. contact: the contact's attributes at hand-over. at: the moment the effect was decided, aware UTC.
+    secrets filled in. contact: the contact's attributes at hand-over. at: the moment the effect was decided, aware UTC. message_class:
+    marketing | transactional | internal, as the author chose it (`class:`), or "".
     """
 
     key: str
@@ -62,6 +67,7 @@ class Call(NamedTuple):
     project: Path
     at: datetime
     attempt: int = 1
+    message_class: str = ""
 
 
 class Outcome(NamedTuple):
@@ -113,6 +119,26 @@ class Action:
     example: str = ""
     lookup: Callable[[Call], Outcome] | None = None
     settle: float = 60.0
+
+
+def covers(writes: tuple[str, ...], change: Change, primary: Any, params: Mapping[str, Any]) -> bool:
+    """Whether `writes` of an action names the fact that a change touches; a name covers what lies below it."""
+    facts = {
+        "set": f"contact.{change.name}",
+        "add": f"contact.{change.name}",
+        "segment_add": f"segment.{change.name}",
+        "segment_remove": f"segment.{change.name}",
+        "tag_add": "tag",
+        "tag_remove": "tag",
+        "emit": f"event.{change.name}",
+        "campaign_enter": "campaign",
+        "campaign_leave": "campaign",
+    }
+    fact = facts.get(change.op)
+    if fact is None:
+        return change.op == "log"
+    named = {name.replace("{primary}", str(primary)).replace("{key}", key) for name in writes for key in (params or {"": None})}
+    return any(fact == name or fact.startswith(name + ".") for name in named)
 
 
 MESSAGE_PARAMETERS = (

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+MERGE = "contact.merge"
+"""In whose name (`rule`) the decisions about a merge of two contacts are. No rule can be called so."""
+
 KINDS = ("enter", "action", "skip", "wait", "exit", "goal", "complete")
 
 

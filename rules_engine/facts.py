@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+IDENTIFIED = "contact.identified"  # a visitor is known to be somebody: `data["contact"]`
+MERGED = "contact.merged"          # what the visitor was, for the contact that it is; made by the engine only
+
 
 class Event(NamedTuple):
     """Something that happened to one contact.

@@ -5,6 +5,9 @@ plugin does wrong costs that plugin (or, for one bad record, that record) and be
 A fault in a plugin's code (import, signature, hook name, an exception while it registers) loses the whole plugin: half a plugin
 would turn into misleading diagnostics. A fault in one record (invalid, or its name is taken) loses only that record.
 
+Camp's own plugins are loaded into this process. Those of anybody else live in child processes (`rules_engine.isolation`), which load
+them with `read_plugin` below; here their records have functions that ask the child. All of them are started before the first is awaited.
+
 Nothing here runs an action; a call goes by name to exactly one provider (see `Host.actions`), never as a broadcast.
 """
 
@@ -16,7 +19,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
@@ -24,7 +27,13 @@ from rules_engine import hookspecs
 from rules_engine.actions import API_VERSION, KINDS, TYPES, Action, Change, EventType, Parameter
 from rules_engine.limits import MAX_NAME_LENGTH
 
+if TYPE_CHECKING:
+    from rules_engine.isolation import Pool
+
 GROUP = "camp.plugins"
+OWN = ("camp_rules_engine", "rules_engine_plugins.")  # the distribution and the package of Camp's own plugins
+RESERVED = ("camp", "database", "format", "links", "log", "name", "plugins", "templates", "web")
+"""Names of Camp's own settings: a plugin of such a name would be given them, secrets included. (`log` is Camp's own plugin.)"""
 MAX_RECORDS = 1_000  # actions and events of one plugin; more is a generator that does not end
 
 EXTRAS = ("", "template", "attribute", "event", "any")
@@ -51,14 +60,34 @@ class PluginProblem:
     names_lost: tuple[str, ...] = ()
 
 
+class PluginInfo(NamedTuple):
+    """One plugin that was found. module: what its entry point names; api: the version of the plugin API that it asks for, None where
+    it could not be asked; child: whether it runs in processes of its own."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    child: bool
+    api: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the installed plugins offer. `providers` maps each action's and event's name to its plugin's entry-point name."""
+    """What the installed plugins offer. `providers` maps each action's and event's name to its plugin's entry-point name, `plugins`
+    those names to what else is known; `pools` are the processes of those that are not Camp's own."""
 
     actions: dict[str, Action] = field(default_factory=dict)
     events: dict[str, EventType] = field(default_factory=dict)
     providers: dict[str, str] = field(default_factory=dict)
     problems: tuple[PluginProblem, ...] = ()
+    plugins: dict[str, PluginInfo] = field(default_factory=dict)
+    pools: dict[str, Pool] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Ends the plugins' processes. They end with Camp anyway; a call after this starts a new one."""
+        for pool in self.pools.values():
+            pool.close()
 
     def why_missing(self, name: str) -> PluginProblem | None:
         """The problem that explains why `name` is not there: it was lost by name, or its namespace is a failed plugin's
@@ -76,11 +105,12 @@ class Host:
 
 
 class Source(NamedTuple):
-    """One entry point: `value` is `module` or `module:attribute`, `dist` the distribution that declares it."""
+    """One entry point: `value` is `module` or `module:attribute`, `dist` the distribution that declares it, normalised."""
 
     name: str
     value: str
     dist: str = ""
+    version: str = ""
 
     def load(self) -> Any:
         """Imports and returns what the entry point names. Raises whatever the import raises."""
@@ -93,7 +123,16 @@ class Source(NamedTuple):
         return found
 
 
-class _Fault(Exception):
+class Item(NamedTuple):
+    """One record of a plugin, judged. what: action | event; reason: why it can't be used, or ""; name: its name, or None."""
+
+    what: str
+    name: str | None
+    reason: str
+    record: Any = None
+
+
+class Fault(Exception):
     """A reason to leave a whole plugin out; the text is the reason, `names` what it had registered before."""
 
     def __init__(self, reason: str, names: tuple[str, ...] = ()) -> None:
@@ -104,29 +143,125 @@ class _Fault(Exception):
 # ---------------------------------------------------------------- loading
 
 
-def load(project_settings: Mapping[str, Any] | None = None, entry_points: Iterable[Any] | None = None) -> Host:
+def load(
+    project_settings: Mapping[str, Any] | None = None, entry_points: Iterable[Any] | None = None, isolate: bool = True
+) -> Host:
     """Loads every plugin that is installed and not switched off. Never raises because of a plugin.
 
     project_settings: the content of camp.toml; `[plugins] disabled = ["name", …]` leaves plugins out without a problem.
-    entry_points: objects with `name` and `load()` (and perhaps `value`, `dist`) instead of the installed ones.
+    entry_points: objects with `name` and `load()` (and perhaps `value`, `dist`) instead of the installed ones. isolate False: all of
+    them in this process, for tests.
     """
     host = Host()
     problems: list[PluginProblem] = []
-    manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
-    manager.add_hookspecs(hookspecs)
+    manager = new_manager()
     disabled = _disabled(project_settings)
-    for source in _sorted(installed() if entry_points is None else entry_points):
+    sources = [source for source in _sorted(installed() if entry_points is None else entry_points) if str(source.name) not in disabled]
+    sources = list(_admitted(host, sources, isolate, problems))
+    failed = _begin(host, sources)
+    for source in sources:
         plugin = str(source.name)
-        if plugin in disabled:
-            continue
         try:
-            records = _register(manager, source)
-        except _Fault as fault:
+            if plugin in failed:
+                raise Fault(failed[plugin])
+            if host.plugins[plugin].child:
+                api, items = _ask(host, plugin)
+            else:
+                api, items = read_plugin(manager, source)
+        except Fault as fault:
             problems.append(PluginProblem(plugin, str(fault), fault.names))
             continue
-        for record in records:
-            _take(host, plugin, record, problems)
-    return Host(host.actions, host.events, host.providers, tuple(problems))
+        host.plugins[plugin] = host.plugins[plugin]._replace(api=api)
+        for item in items:
+            _take(host, plugin, item, problems)
+    return Host(host.actions, host.events, host.providers, tuple(problems), host.plugins, host.pools)
+
+
+def new_manager() -> pluggy.PluginManager:
+    """A manager that knows our hooks."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def is_own(source: Any) -> bool:
+    """Whether an entry point is one of Camp's own distribution."""
+    return _dist(source) == OWN[0] and str(getattr(source, "value", "")).startswith(OWN[1])
+
+
+def _admitted(host: Host, sources: list[Any], isolate: bool, problems: list[PluginProblem]) -> Iterator[Any]:
+    """Those whose name is their own: a plugin gets the settings and secrets of its name, so that no two may share one."""
+    for source in sources:
+        name, dist, child = str(source.name), _dist(source), isolate and not is_own(source)
+        if name in host.plugins:
+            other = host.plugins[name]
+            reason = f"the name is taken by the plugin of {other.distribution or other.module}, which has the settings of that name"
+            problems.append(PluginProblem(name, f"of {dist or 'another distribution'} is left out: {reason}; uninstall one of them"))
+        elif name in RESERVED and child:
+            problems.append(PluginProblem(name, f"it can't be called {name!r}: that is one of Camp's own settings"))
+        else:
+            value, version = str(getattr(source, "value", "")), str(getattr(source, "version", "") or "")
+            host.plugins[name] = PluginInfo(name, value, dist, version or _version(source), child)
+            yield source
+
+
+def _version(point: Any) -> str:
+    return str(getattr(getattr(point, "dist", None), "version", "") or "")
+
+
+def _begin(host: Host, sources: list[Any]) -> dict[str, str]:
+    """Starts the processes of all that need one. Those that can't be started, with the reason."""
+    failed: dict[str, str] = {}
+    if not any(plugin.child for plugin in host.plugins.values()):
+        return failed
+    from rules_engine import isolation
+
+    for source in sources:
+        plugin = host.plugins[str(source.name)]
+        if not plugin.child:
+            continue
+        variables = isolation.environment(plugin.name, host.plugins, os.environ)
+        pool = host.pools[plugin.name] = isolation.Pool(plugin.name, plugin.module, plugin.distribution, variables)
+        try:
+            pool.begin()
+        except isolation.Failed as failure:
+            failed[plugin.name] = str(failure)
+    return failed
+
+
+def _ask(host: Host, plugin: str) -> tuple[int, list[Item]]:
+    """What a child has read. Raises Fault."""
+    from rules_engine import isolation
+
+    pool = host.pools[plugin]
+    try:
+        found = pool.declarations()
+    except isolation.Failed as failure:
+        raise Fault(f"it can't be loaded: {failure}") from None
+    try:
+        if "fault" in found:
+            raise Fault(str(found["fault"]), tuple(map(str, found["names"])))
+        return found["api"], [_remote(pool, item) for item in found["items"]]
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise Fault(f"its declarations can't be read: {_say(error)}") from None
+
+
+def _remote(pool: Pool, found: Mapping[str, Any]) -> Item:
+    """One item of a child, with functions that ask it."""
+    from rules_engine import isolation, wire
+
+    item, data = Item(found["what"], found["name"], found["reason"]), found["data"]
+    if item.reason or item.what == "event":
+        return item if item.reason else _judged("register_events", EventType, wire.event_of(data))
+    perform = isolation.HandOver(pool, "perform", data["name"], data["timeout"])
+    if data["idempotency()"]:
+        perform.idempotency = isolation.Idempotency(pool, data["name"])
+    functions = {
+        "perform": perform,
+        "lookup": isolation.HandOver(pool, "lookup", data["name"], data["timeout"]),
+        "changes": isolation.Changes(pool, data["name"], tuple(data["writes"])),
+    }
+    return _judged("register_actions", Action, wire.action_of(data, functions))
 
 
 def _disabled(settings: Mapping[str, Any] | None) -> frozenset[str]:
@@ -136,47 +271,50 @@ def _disabled(settings: Mapping[str, Any] | None) -> frozenset[str]:
 
 
 def _sorted(entry_points: Iterable[Any]) -> list[Any]:
-    """By name, then by what it points at, so that two distributions with the same name come in the same order each time."""
-    return sorted(entry_points, key=lambda point: (str(point.name), str(getattr(point, "value", "")), _dist(point)))
+    """Camp's own first, whose names nobody can take; then by name, and by what it points at, so that the order is the same each time."""
+    return sorted(entry_points, key=lambda point: (not is_own(point), str(point.name), str(getattr(point, "value", "")), _dist(point)))
 
 
 def _dist(point: Any) -> str:
     dist = getattr(point, "dist", None)
-    return dist if isinstance(dist, str) else str(getattr(dist, "name", "") or "")
+    name = dist if isinstance(dist, str) else str(getattr(dist, "name", "") or "")
+    return re.sub(r"[-_.]+", "_", name).lower()
 
 
-def _register(manager: pluggy.PluginManager, source: Any) -> list[tuple[str, type, Any]]:
-    """Imports one plugin and returns its records in the order given. Raises _Fault; the manager is then as it was before."""
+def read_plugin(manager: pluggy.PluginManager, source: Any) -> tuple[int, list[Item]]:
+    """Imports one plugin into this process: the API that it asks for, and its records in the order given. Raises Fault; the manager is
+    then as it was before."""
     with _StdoutToStderr():
         try:
             plugin = source.load()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit too: a plugin must not be able to end Camp by being imported
-            raise _Fault(f"it can't be imported: {_say(error)}") from error
-        _check_api(plugin)
+            raise Fault(f"it can't be imported: {_say(error)}") from error
+        api = _check_api(plugin)
         try:
             _hook_in(manager, plugin, source)
-            return _collect(manager, plugin)
-        except _Fault:
+            return api, [_judged(*record) for record in _collect(manager, plugin)]
+        except Fault:
             _unhook(manager, plugin)
             raise
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             _unhook(manager, plugin)
-            raise _Fault(f"it can't be registered: {_say(error)}") from error
+            raise Fault(f"it can't be registered: {_say(error)}") from error
 
 
-def _check_api(plugin: Any) -> None:
+def _check_api(plugin: Any) -> int:
     wanted = getattr(plugin, "CAMP_API", 1)
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
-        raise _Fault(f"its CAMP_API must be a whole number from 1, not {_short(wanted)}")
+        raise Fault(f"its CAMP_API must be a whole number from 1, not {_short(wanted)}")
     if wanted > API_VERSION:
-        raise _Fault(
+        raise Fault(
             f"it needs version {wanted} of the plugin API and this Camp has version {API_VERSION}: upgrade Camp, "
             "or install an older version of the plugin"
         )
+    return wanted
 
 
 def _hook_in(manager: pluggy.PluginManager, plugin: Any, source: Any) -> None:
@@ -188,17 +326,17 @@ def _hook_in(manager: pluggy.PluginManager, plugin: Any, source: Any) -> None:
         manager.register(plugin, name=f"{source.name} {getattr(source, 'value', '')} {_dist(source)} {id(plugin)}")
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise _Fault(_hook_error(str(error))) from error
+        raise Fault(_hook_error(str(error))) from error
     callers = manager.get_hookcallers(plugin) or []
     if not callers:
-        raise _Fault("it registers nothing: " + _forgotten(plugin))
+        raise Fault("it registers nothing: " + _forgotten(plugin))
     for caller in callers:
         for implementation in caller.get_hookimpls():
             if implementation.plugin is plugin and (implementation.wrapper or implementation.hookwrapper):
-                raise _Fault(f"its {caller.name} is a hook wrapper; a plugin may only yield its own records")
+                raise Fault(f"its {caller.name} is a hook wrapper; a plugin may only yield its own records")
 
 
-class _Taken(_Fault):
+class _Taken(Fault):
     """The object belongs to another plugin that works: leave pluggy's registration alone."""
 
 
@@ -232,7 +370,7 @@ def _forgotten(plugin: Any) -> str:
 
 
 def _collect(manager: pluggy.PluginManager, plugin: Any) -> list[tuple[str, type, Any]]:
-    """All records of one plugin: its actions, then its events. Raises _Fault with the names seen so far."""
+    """All records of one plugin: its actions, then its events. Raises Fault with the names seen so far."""
     records: list[tuple[str, type, Any]] = []
     kinds: tuple[tuple[str, type], ...] = (("register_actions", Action), ("register_events", EventType))
     for hook, kind in kinds:
@@ -243,13 +381,13 @@ def _collect(manager: pluggy.PluginManager, plugin: Any) -> list[tuple[str, type
                 for record in implementation.function() or ():
                     records.append((hook, kind, record))
                     if len(records) > MAX_RECORDS:
-                        raise _Fault(f"its {hook} yields more than {MAX_RECORDS} records")
+                        raise Fault(f"its {hook} yields more than {MAX_RECORDS} records")
             except KeyboardInterrupt:
                 raise
-            except _Fault as fault:
-                raise _Fault(str(fault), _names(records)) from fault
+            except Fault as fault:
+                raise Fault(str(fault), _names(records)) from fault
             except BaseException as error:
-                raise _Fault(f"its {hook} failed: {_say(error)}", _names(records)) from error
+                raise Fault(f"its {hook} failed: {_say(error)}", _names(records)) from error
     return records
 
 
@@ -258,27 +396,30 @@ def _names(records: list[tuple[str, type, Any]]) -> tuple[str, ...]:
     return tuple(sorted({name for name in names if isinstance(name, str)}))
 
 
-def _take(host: Host, plugin: str, item: tuple[str, type, Any], problems: list[PluginProblem]) -> None:
-    """Puts one record into the host, or a problem into `problems`."""
-    hook, kind, record = item
+def _judged(hook: str, kind: type, record: Any) -> Item:
+    """A record with the reason why it can't be used, if there is one."""
+    what = "action" if kind is Action else "event"
     if not isinstance(record, (Action, EventType)) or not isinstance(record, kind):
-        problems.append(PluginProblem(plugin, f"its {hook} gives {_short(record)}, which is no {kind.__name__}"))
-        return
+        return Item(what, None, f"its {hook} gives {_short(record)}, which is no {kind.__name__}")
     try:
         reason = check_action(record) if isinstance(record, Action) else check_event(record)
     except Exception as error:  # a record with fields so odd that looking at them fails
         reason = f"it can't be read: {_say(error)}"
-    name = record.name
-    what = "action" if kind is Action else "event"
-    lost = (name,) if isinstance(name, str) else ()
-    if reason:
-        problems.append(PluginProblem(plugin, f"its {what} {_short(name)} is invalid: {reason}", lost))
-    elif name in host.providers:
-        problems.append(PluginProblem(plugin, _clash(plugin, host.providers[name], what, name), lost))
+    name = record.name if isinstance(record.name, str) else None
+    return Item(what, name, f"its {what} {_short(record.name)} is invalid: {reason}" if reason else "", record)
+
+
+def _take(host: Host, plugin: str, item: Item, problems: list[PluginProblem]) -> None:
+    """Puts one record into the host, or a problem into `problems`."""
+    lost = (item.name,) if item.name is not None else ()
+    if item.reason:
+        problems.append(PluginProblem(plugin, item.reason, lost))
+    elif item.name in host.providers:
+        problems.append(PluginProblem(plugin, _clash(plugin, host.providers[item.name], item.what, item.name), lost))
     else:
-        table: dict[str, Any] = host.actions if kind is Action else host.events
-        table[name] = record
-        host.providers[name] = plugin
+        table: dict[str, Any] = host.actions if item.what == "action" else host.events
+        table[item.record.name] = item.record
+        host.providers[item.record.name] = plugin
 
 
 def _clash(plugin: str, owner: str, what: str, name: str) -> str:
@@ -370,6 +511,12 @@ def _check_hand_over(action: Action) -> str:
         return "window must be a number of seconds from 0"
     if not _is_number(action.timeout) or not 0 < action.timeout <= 3600:
         return "timeout must be a number of seconds, above 0 and up to 3600"
+    if action.lookup is not None and (not callable(action.lookup) or action.perform is None):
+        return "lookup must be a function, of an action with perform"
+    if action.idempotency == "lookup" and action.lookup is None:
+        return 'idempotency "lookup" needs a function lookup'
+    if not _is_number(action.settle) or action.settle < 0:
+        return "settle must be a number of seconds from 0"
     return "" if isinstance(action.example, str) else "example must be a text"
 
 
@@ -485,10 +632,10 @@ def installed(path: Iterable[str] | None = None) -> list[Any]:
     found: list[Source] = []
     seen: set[str] = set()
     for folder in dict.fromkeys(folders):
-        for name, file in _metadata_files(folder):
+        for name, version, file in _metadata_files(folder):
             if name not in seen:  # the first on the path wins, as for imports
                 seen.add(name)
-                found.extend(_read(name, file))
+                found.extend(_read(name, version, file))
     return found
 
 
@@ -499,9 +646,9 @@ def _needs_metadata(folders: list[str]) -> bool:
     return any(getattr(finder, "__name__", "") != "PathFinder" for finder in finders)
 
 
-def _metadata_files(folder: str) -> Iterator[tuple[str, str]]:
-    """(normalised distribution, path of its entry_points.txt) for each distribution in a folder, sorted; the file may be
-    absent."""
+def _metadata_files(folder: str) -> Iterator[tuple[str, str, str]]:
+    """(normalised distribution, version, path of its entry_points.txt) for each distribution in a folder, sorted; the file may be
+    absent, and the version unknown."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
@@ -509,10 +656,11 @@ def _metadata_files(folder: str) -> Iterator[tuple[str, str]]:
     for name in names:
         stem, suffix = os.path.splitext(name)
         if suffix in (".dist-info", ".egg-info"):
-            yield re.sub(r"[-_.]+", "_", re.split(r"-(?=[0-9])", stem)[0]).lower(), os.path.join(folder, name, "entry_points.txt")
+            dist, version, *_ = [*re.split(r"-(?=[0-9])", stem, maxsplit=1), ""]
+            yield re.sub(r"[-_.]+", "_", dist).lower(), version, os.path.join(folder, name, "entry_points.txt")
 
 
-def _read(dist: str, file: str) -> Iterator[Source]:
+def _read(dist: str, version: str, file: str) -> Iterator[Source]:
     """The entry points of GROUP in one entry_points.txt; none if it can't be read."""
     try:
         with open(file, encoding="utf-8", errors="replace") as stream:
@@ -525,6 +673,6 @@ def _read(dist: str, file: str) -> Iterator[Source]:
             inside = line == f"[{GROUP}]"
         elif inside and "=" in line and line[0] not in "#;":
             name, _, value = line.partition("=")
-            source = Source(name.strip(), value.partition("[")[0].strip(), dist)
+            source = Source(name.strip(), value.partition("[")[0].strip(), dist, version)
             if source.name and source.value:
                 yield source

@@ -23,8 +23,10 @@ PATHS = {
     "preferences": "p",
     "view": "v",
     "asset": "a",
+    "identify": "i",
 }
-"""Purpose -> the first part of the path under the public address (`https://news.example/c/TOKEN`)."""
+"""Purpose -> the first part of the path under the public address (`https://news.example/c/TOKEN`). `identify` has
+no page: a click takes it along to the site, where it says for a few minutes who came."""
 
 MAX_TOKEN = 8_000  # characters; longer is no token of ours
 _MAC = 16  # bytes of HMAC-SHA256 that are kept: 128 bits

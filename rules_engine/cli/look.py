@@ -11,6 +11,7 @@ from rules_engine.cli import output
 from rules_engine.cli.errors import ENVIRONMENT, Trouble, usage
 from rules_engine.cli.options import database_option
 from rules_engine.cli.settings import Settings
+from rules_engine.decisions import MERGE
 
 AHEAD_DAYS = 400  # how far a timeline looks ahead
 
@@ -121,6 +122,7 @@ def why_command(
         output.say(f"the latest {limit:,} of {len(story.decisions):,} decisions; --limit shows more")
     for decision in rows:
         story.tell(decision)
+    story.tell_identity()
     if missing is not None:
         story.tell_missing(missing)
     elif not rows:
@@ -191,10 +193,10 @@ class _Story:
         from rules_engine.runtime.calendar import format_local
         from rules_engine.testing.runner import what_happened
 
-        kind = "campaign" if decision.campaign else "rule"
+        kind = "campaign " if decision.campaign else "" if decision.rule == MERGE else "rule "
         key = f" [{decision.key}]" if decision.key else ""
         head = (
-            f"{format_local(decision.at, self.zone)}  {kind} {decision.campaign or decision.rule}{key}: {what_happened(decision)}"
+            f"{format_local(decision.at, self.zone)}  {kind}{decision.campaign or decision.rule}{key}: {what_happened(decision)}"
         )
         output.data(click.style(output.clean(head), bold=True))
         if decision.reason:
@@ -221,6 +223,20 @@ class _Story:
                 )
             )
         )
+
+    def tell_identity(self) -> None:
+        """Where a contact that was merged away went, and who was merged into this one."""
+        from rules_engine.cli.people import merged_in, merged_into
+        from rules_engine.runtime.calendar import format_local
+
+        into = merged_into(self.state)
+        if into is not None:
+            other = output.clean(into[0])
+            output.data(
+                f"{self.contact} was merged into {other} at {format_local(into[1], self.zone)}; what came later is there: camp timeline {other}"
+            )
+        for other, at in sorted(merged_in(self.state).items(), key=lambda item: item[1]):
+            output.data(f"{output.clean(other)} was merged in at {format_local(at, self.zone)}")
 
     def effect(self, decision: Any) -> Any:
         """What became of the message that a decision sent off, or None."""
@@ -437,6 +453,8 @@ def timeline_command(contact: str, limit: int, db: str | None, as_json: bool) ->
         output.data(click.style("next, if nothing else happens:", bold=True))
         for decision in coming[:20]:
             output.data(output.clean(timeline_line(decision, story.zone)))
+    elif story.state.get("into"):
+        story.tell_identity()
     elif story.row is not None and story.row.wake_at is None:
         output.data(click.style("nothing is scheduled", bold=True))
 

@@ -20,9 +20,9 @@ def segments(state: Mapping[str, Any]) -> dict[str, int]:
     return dict(state.get("s") or {})
 
 
-def everyone(store: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(id, state) of all contacts, sorted by id, a page at a time."""
-    after = ""
+def everyone(store: Any, after: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """(id, state) of all contacts behind `after`, sorted by id, a page at a time; with those that were merged into another
+    (`merged_into`)."""
     while True:
         ids = store.contact_ids(after, PAGE)
         if not ids:
@@ -32,6 +32,17 @@ def everyone(store: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             if contact in rows:
                 yield contact, orjson.loads(rows[contact].state)
         after = ids[-1]
+
+
+def merged_into(state: Mapping[str, Any]) -> tuple[str, int] | None:
+    """(contact, ms) where a contact was merged into another, which it now is."""
+    into = state.get("into")
+    return (into["contact"], into["at"]) if into else None
+
+
+def merged_in(state: Mapping[str, Any]) -> dict[str, int]:
+    """Contacts that were merged into this one → when (ms)."""
+    return dict(state.get("from") or {})
 
 
 def shown(values: Mapping[str, Any], model: Any) -> dict[str, Any]:

@@ -29,10 +29,13 @@ def segment_list(db: str | None, as_json: bool) -> None:
     settings = Settings({"database": db})
     declared = _declared(settings)
     counts: Counter[str] = Counter()
-    known = settings.database.exists()
+    known, merged = settings.database.exists(), 0
     if known:
-        for _, state in _everyone(settings):
-            counts.update(state.keys())
+        for _, inside in _everyone(settings):
+            if inside is None:
+                merged += 1
+            else:
+                counts.update(inside.keys())
     names = sorted({*declared, *counts})
     records = [
         {
@@ -61,6 +64,8 @@ def segment_list(db: str | None, as_json: bool) -> None:
             ],
             right=[1],
         )
+    if merged:
+        output.say(f"{output.count(merged, 'contact')} not counted: merged into another (camp contact list --merged)")
     if not known:
         output.say("there is no database yet, so nobody is counted")
 
@@ -78,6 +83,8 @@ def segment_members(segment: str, db: str | None, limit: int | None, as_json: bo
     found = []
     seen: set[str] = set()
     for contact, inside in _everyone(settings):
+        if inside is None:
+            continue
         seen.update(inside)
         if segment in inside:
             found.append((contact, format_utc(inside[segment])))
@@ -108,9 +115,10 @@ def _declared(settings: Settings) -> dict[str, Any]:
 
 
 def _everyone(settings: Settings) -> Any:
+    """(id, segments) of all contacts; None for the segments of one that was merged into another."""
     from rules_engine.cli.loading import open_store
-    from rules_engine.cli.people import everyone, segments
+    from rules_engine.cli.people import everyone, merged_into, segments
 
     with open_store(None, settings=settings) as store:
         for contact, state in everyone(store):
-            yield contact, segments(state)
+            yield contact, segments(state) if merged_into(state) is None else None

@@ -12,7 +12,7 @@ from rules_engine.cli import errors, output
 from rules_engine.cli.options import database_option
 from rules_engine.cli.settings import Settings
 
-SAME = 3  # reports of the same cause
+LINKING = ("email", "sms")  # plugins whose messages have links that lead to us
 
 
 @click.command("run")
@@ -24,24 +24,42 @@ SAME = 3  # reports of the same cause
 @click.option(
     "--dry-run", is_flag=True, help="Tell what would be done now (or until TIME), on a copy; nothing is kept, nothing leaves."
 )
+@click.option("--web", metavar="ADDR", help="Take in facts over HTTP, too: 127.0.0.1:8080, :8080 (this machine), 0.0.0.0:8080.")
+@click.option("--log-format", type=click.Choice(("text", "json")), help="How the service reports. Default: `format` under [log], or text.")
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
-def run_command(once: bool, until: str | None, no_dispatch: bool, dry_run: bool, db: str | None, as_json: bool) -> int:
+def run_command(
+    once: bool,
+    until: str | None,
+    no_dispatch: bool,
+    dry_run: bool,
+    web: str | None,
+    log_format: str | None,
+    db: str | None,
+    as_json: bool,
+) -> int:
     """Run this project's campaigns: take in events, do what is due, hand over messages.
 
     Without options it runs until it is told to end (Ctrl-C or SIGTERM), and finishes what it is doing. It may be killed at
     any moment: it goes on where it was. Only one `camp run` can work on a database.
     """
+    from rules_engine.cli import operating
     from rules_engine.cli.loading import load_project, moment, open_store
 
-    settings = Settings({"database": db})
+    if web is not None and (once or until is not None or dry_run):
+        raise errors.usage("--web listens until it is told to end", "leave out --once, --until and --dry-run")
+    settings = Settings({"database": db, "log.format": log_format})
     loaded = load_project((), settings)
     end = moment(until, loaded.program.zone, "--until")
-    _log_to_stderr()
+    operating.log(settings)
     if dry_run:
         return _try(loaded, settings, end, as_json)
-    with open_store(None, write=True, create=True, settings=settings) as store:
-        summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch)
+    meter = operating.meter(settings, loaded.host)
+    with open_store(None, write=True, create=True, settings=settings, faults=meter.point if meter else None) as store:
+        options = operating.options(store, settings, loaded, meter)
+        summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, web, **options)
+        if meter is not None:
+            operating.ended(meter, settings)
         later = store.counts().events.get("new", 0) if end is not None and not summary.stopped else 0
     _show(summary, settings, as_json)
     if later:
@@ -58,23 +76,40 @@ def run_command(once: bool, until: str | None, no_dispatch: bool, dry_run: bool,
     )
 
 
-def _run(store: Any, loaded: Any, settings: Settings, until: int | None, ends: bool, dispatch: bool) -> Any:
+def _run(
+    store: Any,
+    loaded: Any,
+    settings: Settings,
+    until: int | None,
+    ends: bool,
+    dispatch: bool,
+    web: str | None = None,
+    **more: Any,
+) -> Any:
+    from rules_engine.cli.web import beside, signed_links
     from rules_engine.clock import SystemClock
     from rules_engine.service import loop
 
     # A plugin sees its own table and nothing else, but for the folder of the texts, which is the project's.
-    tables = settings.tables(sorted(set(loaded.host.providers.values())))
+    tables = settings.tables(sorted({*loaded.host.plugins, *loaded.host.providers.values()}))
+    links = signed_links(settings)
+    for name in LINKING:
+        if links is not None and name in tables:
+            tables[name]["links"] = links
     options: dict[str, Any] = {
         "sources": loaded.sources,
         "settings": {name: {"templates": str(loaded.project.templates), **table} for name, table in tables.items()},
         "project": loaded.project.root,
         "dispatch": dispatch,
+        **more,
     }
     if ends:
         with output.Ticker() as ticker:
             return loop.run_once(
                 store, loaded.program, loaded.host, SystemClock(), until, lambda done: ticker.show(_progress(done)), **options
             )
+    if web is not None:
+        options["beside"] = beside(web, loaded, settings, options["settings"])
     output.say(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
         f"on {settings.database}; Ctrl-C ends"
@@ -113,32 +148,6 @@ def _progress(done: Any) -> str:
     from rules_engine.runtime.calendar import format_utc
 
     return f"{done.events:,} events, {done.handed_over:,} handed over, at {format_utc(done.at)[:10]}"
-
-
-def _log_to_stderr() -> None:
-    """What the service reports on the way: one line each, on stderr."""
-    import logging
-
-    repeated: Counter[tuple[str, ...]] = Counter()
-
-    def seldom(record: logging.LogRecord) -> bool:
-        """One cause can fail for ten thousand contacts: it is told three times, the outbox has all of them."""
-        reason = str(record.args[-1]) if isinstance(record.args, tuple) and record.args else ""
-        kind = (record.name, str(record.msg), reason)
-        if record.levelno >= logging.ERROR or not reason:
-            return True
-        repeated[kind] += 1
-        if repeated[kind] == SAME + 1:
-            record.msg, record.args = "and more of the same: %s", (reason,)
-        return repeated[kind] <= SAME + 1
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(seldom)
-    logger = logging.getLogger("camp")
-    logger.handlers[:] = [handler]  # as often as the command is called in one process, each time to the stderr of that call
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
 
 
 def _show(summary: Any, settings: Settings, as_json: bool) -> None:

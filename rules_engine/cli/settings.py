@@ -20,6 +20,29 @@ DEFAULTS: dict[str, tuple[Any, str]] = {
 }
 """Camp's own settings: default and meaning. Tables such as [email] belong to the plugins of that name."""
 
+TABLES: dict[str, dict[str, str]] = {
+    "log": {
+        "format": "text (default) or json",
+        "level": "debug, info, warning (default), error",
+        "file": "a file to append to instead of stderr",
+    },
+    "metrics": {"file": "a .prom file for node_exporter's textfile collector"},
+    "spool": {
+        "folder": "the folder whose files are imported",
+        "quiet": "seconds without a change before a file is taken (5)",
+        "keep_days": "days after which done files are deleted (kept)",
+    },
+    "retention": {
+        "events": 'how long contents of events are kept, such as "400 days" (for ever)',
+        "journal": "how long decisions are kept (for ever)",
+        "outbox": "how long effects that ended are kept, from 90 days (for ever)",
+    },
+    "backup": {"folder": "where `camp db backup` puts its files (backups)"},
+    "web": {},
+    "plugins": {},
+}
+"""Camp's own tables: key and meaning. A table of another name belongs to the plugin of that name."""
+
 SECRETS = ("password", "secret", "token", "key", "credential")
 
 
@@ -103,12 +126,14 @@ class Settings:
     def tables(self, names: list[str]) -> dict[str, dict[str, Any]]:
         """The table of each plugin: the user's own, over it camp.toml's, over it CAMP_NAME_KEY from the environment (for
         secrets)."""
+        from rules_engine.isolation import owner
+
         found: dict[str, dict[str, Any]] = {}
         for name in names:
             table = {**_table(self.user, name), **_table(self.project, name)}
             prefix = f"CAMP_{name.upper()}_"
             for variable, text in sorted(os.environ.items()):
-                if variable.startswith(prefix) and text:
+                if text and variable.startswith(prefix) and owner(variable, names) == name:
                     key = variable[len(prefix) :].lower()
                     table[key] = _like(text, table.get(key))
             found[name] = table
@@ -173,5 +198,5 @@ def _paths(content: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 def shown(setting: Setting) -> Any:
     """A value as it may be shown: secrets are not."""
-    word = setting.name.rsplit(".", 1)[-1].lower()
-    return "(hidden)" if setting.value and any(secret in word for secret in SECRETS) else setting.value
+    name = setting.name.lower()  # all of it: [web.tokens] names each token by its owner
+    return "(hidden)" if setting.value and any(secret in name for secret in SECRETS) else setting.value

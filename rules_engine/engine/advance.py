@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from rules_engine.decisions import Cancel, Decision, Effect
-from rules_engine.engine.messages import Messages
+from rules_engine.engine.merge import Merging
 from rules_engine.engine.tick import SetAside
-from rules_engine.facts import ContactChange, Event, Wake
+from rules_engine.facts import MERGED, ContactChange, Event, Wake
 from rules_engine.limits import MAX_FIRINGS
 from rules_engine.plan import steps as op
 from rules_engine.plan.program import ActionCall, Emission, EventPlan, Fired, Program, Ruleset, Site, Trigger
@@ -22,8 +22,8 @@ _NONE: list[Any] = []
 _ORDER = {"f": 0, "d": 1, "x": 2, "i": 3}
 
 
-class Tick(Messages):
-    """All of a tick: facts, journeys, messages, and what comes in. One serves a program; `begin` points it at a contact."""
+class Tick(Merging):
+    """All of a tick: facts, journeys, messages, who the contact is, and what comes in. One serves a program; `begin` points it at a contact."""
 
     __slots__ = ()
 
@@ -36,6 +36,7 @@ class Tick(Messages):
         self.bindings: dict[str, Any] = {}
         self.start = self.start_sequence = 0
         self.key, self.keys, self.wanted = None, {}, None
+        self.parting: Event | None = None
 
     def begin(self, state: dict[str, Any], wall: int) -> None:
         self.state = state
@@ -51,7 +52,7 @@ class Tick(Messages):
         self.count = self.pushed = 0
         self.fired: dict[str, int] = {}
         self._zone = None
-        self.ruleset = None
+        self.ruleset = self.parting = None
 
     def clear(self) -> None:
         """Forgets what an abandoned tick left."""
@@ -231,6 +232,12 @@ class Tick(Messages):
             if plan.match is not None:
                 plan.match(self)
             return
+        if plan.identity:
+            seen = self.about_identity(event)
+            if seen is None:
+                return
+            self.arrival = (seen.data, *self.arrival[1:])
+            self.e = seen.data
         if not noted:
             self._note(plan)
         if self.state["g"]:
@@ -319,7 +326,8 @@ class Tick(Messages):
 
 class Advanced(tuple[Any, ...]):
     """The answer of `advance`. state: the contact's new state (a JSON-able dict); wake_at: the one next moment (ms) at which it wants to
-    be called, or None; decisions in order; effects for the outbox; emits: events for the log, which have acted already.
+    be called, or None; decisions in order; effects for the outbox; emits: facts for the log. Those of this contact have acted already,
+    those of another (where two contacts are merged) are to act on that one.
 
     A tuple, because one is made for each event: what plain rules did is written out only when somebody reads it.
     """
@@ -354,10 +362,10 @@ class Advanced(tuple[Any, ...]):
         return self[3]
 
     @property
-    def emits(self) -> list[Event]:
-        """The events that rules emitted, in order."""
+    def emits(self) -> list[Event | ContactChange]:
+        """What is for the log, in order: events that rules emitted, and what is sent on to another contact."""
         _, _, _, _, emits, contact, at, cause, _ = self
-        return [item if type(item) is Event else _emitted(item, contact, at, cause, number) for number, item in enumerate(emits)]
+        return [_emitted(item, contact, at, cause, number) if type(item) is Emission else item for number, item in enumerate(emits)]
 
     @property
     def cancels(self) -> list[Cancel]:
@@ -395,6 +403,7 @@ def new_state(contact: str, created: int) -> dict[str, Any]:
 
     v schema version; id; since; k clock; n sequence; a attributes; s segments {name: since}; h history {question: slot}; i instances;
     m entries {campaign: [times, last]}; c counters {name: [times]}; t timers {name: due}; d answered moments; g open goals; p program.
+    Besides, where contacts were merged (engine.merge): into {contact, at} of one that was merged away, from {contact: at} of the other.
     """
     # What each event reads comes first: it then shares a cache line.
     return {"p": None, "k": created, "a": {}, "t": {}, "s": {}, "id": contact, "n": 0, "v": STATE_VERSION, "since": created, "h": {}, "i": {},
@@ -440,6 +449,10 @@ def advance(program: Program, state: dict[str, Any], cause: Event | ContactChang
             return _plain(tick, plan, state, cause, now)
     tick.begin(state, now)
     try:
+        if "into" in state:
+            tick.now = state["k"] = max(now, state["k"])
+            if tick.send_on(cause):
+                return _answer(tick, now)
         if state["p"] != program.digest:
             _adopt(tick, state, cause, now, quietly)
         timers = state["t"]
@@ -456,10 +469,18 @@ def advance(program: Program, state: dict[str, Any], cause: Event | ContactChang
             if tick.pending or tick.queue:
                 tick.now = state["k"]
                 tick.drain()
+        if tick.parting is not None:
+            tick.part()
     except BaseException:
         tick.clear()  # the next contact must not inherit what this one left
         raise
+    return _answer(tick, now)
+
+
+def _answer(tick: Tick, now: int) -> Advanced:
+    state = tick.state
     state["n"] = tick.sequence
+    timers = state["t"]
     raw, tick.raw = tick.raw, []
     return Advanced((state, min(timers.values()) if timers else None, raw, tick.effects, tick.emits, tick.contact, now, "", tick.cancels))
 
@@ -565,8 +586,8 @@ def _adopt(tick: Tick, state: dict[str, Any], cause: Any, now: int, quietly: boo
     tick.pending = True
     if created and not quietly and "contact.created" in program.events:
         tick.queue.append((Event(f"created/{tick.contact}", "contact.created", tick.contact, tick.now, None, {}), False))
-    if created and isinstance(cause, ContactChange):
-        return  # first the attributes, then what follows from them
+    if created and (isinstance(cause, ContactChange) or isinstance(cause, Event) and cause.name == MERGED):
+        return  # first what is told of the contact, then what follows from it
     tick.quiet = quietly or not created
     tick.react()
     tick.quiet = False

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from heapq import heappush
 from typing import Any
 
-from rules_engine.actions import Change
+from rules_engine.actions import Change, PluginFailed
 from rules_engine.decisions import Cancel
 from rules_engine.engine.tick import Facts, SetAside
 from rules_engine.limits import MAX_FIRINGS, MAX_INSTANCES
@@ -367,7 +367,7 @@ class Journeys(Facts):
         call, ruleset = item.call, self.program.by_name[instance["c"]]
         primary, params = call.arguments(self)
         if call.action.changes is not None:
-            changes: tuple[Change, ...] = call.changes if call.changes is not None else tuple(call.action.changes(primary, params))
+            changes = call.changes if call.changes is not None else self._changes_of(call, primary, params)
             self.decide(ruleset, item.site, "action", key=instance["k"], call=call, primary=primary, params=params, outcome="done",
                         reason=reason, because=because)
             for change in changes:
@@ -376,6 +376,15 @@ class Journeys(Facts):
         self.hand_over(instance, ruleset, item, primary, params, "internal", None, "ready")
         self.decide(ruleset, item.site, "action", key=instance["k"], call=call, primary=primary, params=params, outcome="sent",
                     reason=reason, because=because)
+
+    @staticmethod
+    def _changes_of(call: Any, primary: Any, params: Mapping[str, Any]) -> tuple[Change, ...]:
+        """What a plugin's pure function says. SetAside if it can't: half of a moment must not be kept."""
+        try:
+            return tuple(call.action.changes(primary, params))
+        except Exception as error:
+            reason = str(error) if isinstance(error, PluginFailed) else f"{type(error).__name__}: {error}"
+            raise SetAside(f"the action {call.action.name} can't say what it changes: {reason}") from error
 
     def _delay(self, instance: Instance, item: op.Delay, anchor: int) -> int | None:
         """When an AFTER is over (ms), None where its duration is missing."""

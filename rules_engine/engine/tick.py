@@ -34,7 +34,7 @@ class Facts:
         "event_id", "event_name", "bindings", "start", "start_sequence", "key", "keys", "wanted", "emitted",
         "raw", "effects", "emits", "cancels", "queue", "agenda",
         "dirty", "edges", "pending", "count", "cause", "sequence", "admissions", "quiet", "_zone", "_today", "pushed", "fired", "ruleset",
-        "arrival",
+        "arrival", "parting",
     )
 
     program: Program

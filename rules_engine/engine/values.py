@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rules_engine.facts import ContactChange, Event
+from rules_engine.facts import IDENTIFIED, MERGED, ContactChange, Event
 from rules_engine.limits import MAX_TEXT_LENGTH
 from rules_engine.model.meaning import Model, field_type
 from rules_engine.runtime import calendar
@@ -158,6 +158,8 @@ def read_event(model: Model, record: Mapping[str, Any], default_zone: str = "UTC
     info = model.events.get(name)
     if info is None:
         raise ValueError(f'no event is called "{name}"{_closest(name, model.events)}')
+    if name == MERGED:
+        raise ValueError(f'"{MERGED}" is made by Camp itself: send "{IDENTIFIED}" of the contact that is to be merged')
     contact = identity(record.get("contact"), '"contact"') if record.get("contact") is not None else None
     if contact is None:
         raise ValueError('"contact" is missing: whom it happened to')

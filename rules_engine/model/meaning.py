@@ -15,7 +15,7 @@ CHANNELS = ("email", "sms", "push", "web")
 ATTRIBUTES: dict[str, str] = {
     "id": "text", "email": "text", "phone": "text", "first_name": "text", "last_name": "text", "name": "text", "company": "text",
     "country": "text", "city": "text", "state": "text", "locale": "text", "timezone": "text", "owner": "text", "stage": "text",
-    "created_at": "datetime", "points": "number", "tags": "list",
+    "created_at": "datetime", "points": "number", "tags": "list", "anonymous": "boolean",
 }
 """Attributes that every contact has without a declaration; besides them `consent.CHANNEL` (boolean), `suppressed.CHANNEL` (text: the
 reason) and `points.GROUP` (number)."""

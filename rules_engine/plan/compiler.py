@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -334,7 +335,9 @@ class _Ruleset:
         call.params = tuple(params)
         call.constant = not callable(call.primary) and not any(callable(value) for _, value in params)
         if action.changes is not None and call.constant:
-            call.changes = tuple(action.changes(call.primary, dict(call.params)))
+            # One that fails is asked again when the step is reached, which then sets that event aside, with the reason.
+            with contextlib.suppress(Exception):
+                call.changes = tuple(action.changes(call.primary, dict(call.params)))
         return call
 
     def argument(self, node: n.Node | None, kind: str) -> Any:

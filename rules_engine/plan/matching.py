@@ -14,6 +14,7 @@ import re
 from typing import Any, NamedTuple
 
 from rules_engine.actions import Change
+from rules_engine.facts import IDENTIFIED, MERGED
 from rules_engine.model.meaning import Scope
 from rules_engine.plan import steps as op
 from rules_engine.plan.expressions import Context
@@ -57,7 +58,8 @@ def build(program: Program, parent: Any) -> None:
         plan.emits = frozenset(fact[2:] for ruleset, _, _ in found for fact in ruleset.writes if fact[:2] == "e:")
         plan.match = _later(plan, program, parent, reach, found)
     for plan in program.events.values():
-        plan.bare = not (plan.queries or plan.changes or plan.contract or plan.exits or plan.goals or plan.waits)
+        plan.identity = plan.name in (IDENTIFIED, MERGED)
+        plan.bare = not (plan.queries or plan.changes or plan.contract or plan.exits or plan.goals or plan.waits or plan.identity)
     plain_now = {plan.name for plan in program.events.values() if plan.bare and all(
         _is_plain(parent, ruleset, item) for ruleset, _, item in by_event.get(plan.name, ()))}
     while True:

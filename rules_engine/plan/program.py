@@ -243,10 +243,11 @@ class Ruleset:
 class EventPlan:
     """All that an event of one type sets off. changes: facts that always go with it; queries: questions it answers; contract: the
     data contract or None; match(tick): the generated function that finds and runs its rules and campaigns; exits, goals: by ruleset; emits: the
-    events its rules emit. bare: only rules and campaigns. Program.plain has those whose rules read and change nothing but attributes and
-    segments, and so all they emit."""
+    events its rules emit. identity: it is about who the contact is. bare: only rules and campaigns. Program.plain has those whose rules read
+    and change nothing but attributes and segments, and so all they emit."""
 
-    __slots__ = ("name", "changes", "queries", "contract", "match", "exits", "goals", "waits", "bare", "emits")
+    __slots__ = ("name", "changes", "queries", "contract", "match", "exits", "goals", "waits", "bare", "emits",
+                 "identity")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -257,7 +258,7 @@ class EventPlan:
         self.exits: dict[str, list[tuple[Exit, Trigger]]] = {}
         self.goals: dict[str, list[Trigger]] = {}
         self.waits = False
-        self.bare = False
+        self.bare = self.identity = False
         self.emits: frozenset[str] = frozenset()
 
 

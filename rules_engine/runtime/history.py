@@ -156,6 +156,37 @@ _STORE: dict[str, Callable[[Query, Any, Any], None]] = {
 }
 
 
+# ── two contacts become one ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+def merge(query: Query, mine: Any, theirs: Any, now: int) -> Any:
+    """The slot of one contact who did what two did. Neither slot is kept; of two things at one moment, `mine` counts as the later for
+    LAST and as the earlier for FIRST."""
+    if mine is None or theirs is None:
+        return theirs if mine is None else mine
+    kind = query.kind
+    if kind == "did":
+        if query.times == 1:
+            return max(mine, theirs)
+        return sorted([*mine, *theirs])[-query.times:]
+    if kind == "count_distinct":
+        return {name: max(mine.get(name, 0), theirs.get(name, 0)) for name in {**mine, **theirs}}
+    if kind == "last":
+        return theirs if theirs[0] > mine[0] else mine
+    if kind == "raw" or query.window is not None:
+        return _keep(sorted([*mine, *theirs], key=_when), query, now)
+    if kind == "first":
+        return theirs if theirs[0] < mine[0] else mine
+    if kind == "count":
+        return mine + theirs
+    if kind in ("sum", "avg"):
+        return [mine[0] + theirs[0], mine[1] + theirs[1]]
+    return min(mine, theirs) if kind == "min" else max(mine, theirs)
+
+
+def _when(entry: Any) -> int:
+    return entry if isinstance(entry, int) else entry[0]
+
+
 # ── reading a slot; called from compiled conditions ──────────────────────────────────────────────────────────────────────────────
 
 def did(slot: Any, tick: Any, query: Query) -> bool:

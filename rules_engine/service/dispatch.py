@@ -25,10 +25,13 @@ from rules_engine.host import Host
 from rules_engine.limits import MAX_ATTEMPTS
 from rules_engine.service import faults as points
 from rules_engine.service.breaker import Breaker
+from rules_engine.service.lanes import Job, Lanes
+from rules_engine.service.logs import about
 from rules_engine.service.runner import Runner, ThreadRunner
+from rules_engine.service.sent import SentJournal
 from rules_engine.service.throttle import Throttles
 from rules_engine.store import codec
-from rules_engine.store.port import CLAIM, ENOUGH, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, Verdict
+from rules_engine.store.port import CLAIM, ENOUGH, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, StoreError, Verdict
 
 log = logging.getLogger("camp.dispatch")
 
@@ -60,6 +63,7 @@ KeyFields = Callable[[EffectRow], Mapping[str, Any]]
 class Dispatcher:
     """Hands over what is due. Call it under the store's run lock, from one thread.
 
+    runner: calls plugins in `turn`, one after the other for the caller; make_runner: makes the runner of each lane of `beat`.
     settings: each plugin's table of camp.toml, secrets filled in, by the plugin's name. attributes: a contact's attributes from
     its state; default: the engine's. recheck(state, effect, now): the engine's own word on whether an effect may leave now (None: it
     may); without it only expiry, suppression and consent are looked at. throttles: None: nothing is throttled. key_fields: what an
@@ -79,15 +83,23 @@ class Dispatcher:
         throttles: Throttles | None = None,
         key_fields: KeyFields | None = None,
         runner: Runner | None = None,
+        make_runner: Callable[[], Runner] | None = None,
         faults: points.Faults = points.none,
+        sent: SentJournal | None = None,
+        meter: Any = None,
     ) -> None:
+        self._meter = meter
+        self._sent, self._unsent = sent, list[Settlement]()
         self._store, self._host, self._clock, self._faults = store, host, clock, faults
         self._settings, self._project = settings or {}, project or Path()
         self._attributes = attributes or real_attributes()
         self._recheck, self._key_fields = recheck, key_fields
         self._throttles = throttles or Throttles({}, {})
         self._runner = runner or ThreadRunner()
+        self._lanes = Lanes(make_runner or (lambda: ThreadRunner(1)))
         self._breakers: dict[str, Breaker] = {}
+        self._ended: list[tuple[Job, Outcome]] = []  # not yet recorded
+        self._asking: set[str] = set()  # unknown effects whose provider is being asked
         self._look = LOOK
 
     # ------------------------------------------------------------ verbs
@@ -96,7 +108,7 @@ class Dispatcher:
         """After a start: what a dead process left behind. Returns the effects that are now unknown."""
         lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat, self._first_look_up)
         for effect in lost:
-            log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail)
+            log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail, extra=named("effect.unknown", effect))
         return lost
 
     def turn(self, until: int | None = None) -> Counter | None:
@@ -106,21 +118,93 @@ class Dispatcher:
         late nor judged again by what the contact became afterwards.
         """
         now = self._clock.now()
+        self._give_back()
         bench = _Bench(self, now, replay=until is not None)
         claimed = self._claim(now if until is None else until, now, bench)
         if not claimed:
             return bench.ended if bench.moved else None
+        jobs = self._begin(claimed)
+        self._ended += zip(jobs, self._runner.run([(job.action, job.call) for job in jobs]), strict=True)
+        return bench.ended + self._record(until)
+
+    def beat(self) -> Counter | None:
+        """As `turn`, without waiting for any plugin: records the hand-overs that have ended, and begins as many as there is room for
+        (`Lanes`). None if there was nothing to do; what is under way is `flying`. Raises StoreError."""
+        self._give_back()
+        settled, now = self.gather(), self._clock.now()
+        full = [name for name in self._host.actions if not self._lanes.room(self.provider_of(name), True)]
+        bench = _LaneBench(self, now)
+        claimed = self._store.claim_effects(now, now, LOOK, bench.judge, full)
+        for job in self._begin(claimed):
+            self._lanes.start(job)
+        asked = self._ask(now)
+        return settled + bench.ended if settled or claimed or bench.moved or asked else None
+
+    def gather(self) -> Counter:
+        """Records what has ended: new state -> count. Raises StoreError; what could not be recorded is kept for the next time."""
+        self._ended += self._lanes.finished()
+        return self._record(None)
+
+    @property
+    def flying(self) -> int:
+        """Calls that `beat` has begun and not yet recorded."""
+        return self._lanes.flying + len(self._ended)
+
+    def wait(self, milliseconds: int) -> bool:
+        """Waits until a call has ended, at most so long; whether one has."""
+        return bool(self._ended) or self._lanes.wait(milliseconds)
+
+    def _ask(self, now: int) -> int:
+        """Begins look-ups, each in a lane of its provider; how many."""
+        begun = 0
+        for candidate in self._store.lookups(now, LOOK_UPS):
+            job = self._question(candidate)
+            if job.action is None or candidate.effect.id in self._asking or not self._lanes.room(job.provider, False):
+                continue
+            self._asking.add(candidate.effect.id)
+            self._lanes.start(job)
+            begun += 1
+        return begun
+
+    def _begin(self, claimed: list[Candidate]) -> list[Job]:
+        """The calls of what was claimed. The claim is durable now, and no plugin has been called."""
+        if claimed:
+            self._note(claimed, self._clock.now())
+        jobs = [
+            Job(
+                self.provider_of(candidate.effect.action),
+                candidate,
+                self._host.actions.get(candidate.effect.action),
+                self._call(candidate),
+            )
+            for candidate in claimed
+        ]
+        if jobs:
+            self._faults(points.BEFORE_CALL)
+        return jobs
+
+    def _record(self, until: int | None) -> Counter:
+        """Outcomes into the store, with what the log is told of them. An outcome is forgotten here only when it is durable."""
+        if not self._ended:
+            return Counter()
         settlements, news = [], []
-        for candidate, outcome in self._hand_over(claimed):
-            at = self._clock.now() if until is None else candidate.effect.next_at or candidate.effect.at
-            settlement = self._settlement(candidate.effect, outcome, at)
+        for job, outcome in self._ended:
+            effect = job.candidate.effect
+            at = self._clock.now() if until is None else effect.next_at or effect.at
+            settlement = self._looked_up(effect, outcome) if job.asks else self._settlement(effect, outcome, at)
             settlements.append(settlement)
-            news += self._news(candidate.effect, settlement.state, settlement.detail, at)
-            if until is None:
-                self._tell_breaker(candidate.effect.action, outcome)
+            if self._meter is not None and not job.asks:
+                self._meter.handed_over(effect, settlement)
+            if settlement.state == "failed" or not job.asks:
+                news += self._news(effect, settlement.state, settlement.detail, at)
         self._faults(points.AFTER_CALL)
         self._store.settle(settlements, news)
-        return bench.ended + Counter(settlement.state for settlement in settlements)
+        ended, self._ended = self._ended, []
+        for job, outcome in ended:
+            self._asking.discard(job.candidate.effect.id)
+            if until is None and not job.asks:
+                self._tell_breaker(job.candidate.effect.action, outcome)
+        return Counter(settlement.state for settlement in settlements)
 
     def look_up(self) -> Counter | None:
         """Asks providers about unknown effects whose time for that has come: new state -> count; None if there are none. Raises
@@ -129,15 +213,14 @@ class Dispatcher:
         asked = [item for item in self._store.lookups(now, LOOK_UPS) if self._lookup_of(item.effect) is not None]
         if not asked:
             return None
-        work = [(self._lookup_of(candidate.effect), self._call(candidate)) for candidate in asked]
-        settlements, news = [], []
-        for candidate, outcome in zip(asked, self._runner.run(work), strict=True):
-            settlement = self._looked_up(candidate.effect, outcome)
-            settlements.append(settlement)
-            if settlement.state == "failed":
-                news += self._news(candidate.effect, settlement.state, settlement.detail, settlement.at)
-        self._store.settle(settlements, news)
-        return Counter(settlement.state for settlement in settlements)
+        jobs = [self._question(candidate) for candidate in asked]
+        self._ended += zip(jobs, self._runner.run([(job.action, job.call) for job in jobs]), strict=True)
+        return self._record(None)
+
+    def _question(self, candidate: Candidate) -> Job:
+        """What became of an unknown effect, as a job for its provider."""
+        effect = candidate.effect
+        return Job(self.provider_of(effect.action), candidate, self._lookup_of(effect), self._call(candidate), asks=True)
 
     def _claim(self, due: int, now: int, bench: _Bench) -> list[Candidate]:
         """Looks at a few where only a few can be taken, and further if none of those could be."""
@@ -147,15 +230,29 @@ class Dispatcher:
         self._look = LOOK if not claimed or bench.repeatable else 2 * self._runner.workers
         return claimed
 
-    # ------------------------------------------------------------ hand-over
+    # ------------------------------------------------------------ send journal
 
-    def _hand_over(self, claimed: list[Candidate]) -> list[tuple[Candidate, Outcome]]:
-        work = []
-        for candidate in claimed:
-            action = self._host.actions.get(candidate.effect.action)
-            work.append((action, self._call(candidate)))
-        self._faults(points.BEFORE_CALL)
-        return list(zip(claimed, self._runner.run(work), strict=True))
+    def _note(self, claimed: list[Candidate], now: int) -> None:
+        """Into the send journal, before anything leaves. What can't be noted is not handed over, and goes back."""
+        if self._sent is None:
+            return
+        try:
+            self._sent.note([candidate.effect for candidate in claimed], self._store, now)
+        except StoreError as error:
+            self._unsent = [
+                Settlement(item.effect.id, item.effect.attempts, "retry_wait", now, error.message, next_at=item.effect.next_at or now)
+                for item in claimed
+            ]
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        """Ends claims that were never followed by a hand-over. On a full disk that may fail too: then before the next claim."""
+        if self._unsent:
+            self._store.settle(self._unsent)
+            self._unsent = []
+
+    # ------------------------------------------------------------ hand-over
 
     def _call(self, candidate: Candidate) -> Call:
         effect = candidate.effect
@@ -173,6 +270,7 @@ class Dispatcher:
             self._project,
             at,
             effect.attempts,
+            effect.message_class,
         )
 
     def provider_of(self, action: str) -> str:
@@ -198,7 +296,8 @@ class Dispatcher:
         elif state == "unknown":
             next_at = self._first_look_up(effect)
         if state in ("failed", "unknown"):
-            log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail)
+            ids = named(f"effect.{state}", effect)
+            log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail, extra=ids)
         return Settlement(effect.id, effect.attempts, state, self._clock.now(), detail, outcome.provider_id, next_at)
 
     def _news(self, effect: EffectRow, outcome: str, reason: str, at: int) -> list[Arrival]:
@@ -296,12 +395,18 @@ class _Bench:
             if verdict.state not in ("later", "held"):
                 self.ended[verdict.state] += 1
             return verdict
-        kind = self._dispatcher.repeatable(candidate.effect)
+        return self._claim(candidate) if self._fits(candidate.effect) else None
+
+    def _fits(self, effect: EffectRow) -> bool:
+        """Whether one more of its kind may be claimed. One claim is all of what can be repeated or all of what can't."""
+        kind = self._dispatcher.repeatable(effect)
         if self._left is None:
             self.repeatable, self._left = kind, BATCH if kind else self._dispatcher._runner.workers
-        if kind != self.repeatable:
-            return None
-        return self._claim(candidate)
+        return kind == self.repeatable
+
+    def _took(self, effect: EffectRow) -> None:
+        assert self._left is not None
+        self._left -= 1
 
     def _claim(self, candidate: Candidate) -> Verdict:
         """The last question, because asking it counts: whether the throttles let it through."""
@@ -312,8 +417,7 @@ class _Bench:
             if until is not None:
                 self.moved = True
                 return Verdict("later", f"{throttle.name}: at most {throttle.count:,} in {throttle.period // 1000:,} s", until)
-        assert self._left is not None
-        self._left -= 1
+        self._took(effect)
         if not self._replay:
             dispatcher.breaker(effect.action).begin(now)
         return CLAIM._replace(spent=tuple((item.name, item.slot_of(now), item.oldest(now)) for item in throttles))
@@ -346,7 +450,27 @@ class _Bench:
         return Verdict(ENDED.get(found.outcome, "cancelled"), found.reason, news=tuple(news))
 
 
+class _LaneBench(_Bench):
+    """Claims what the lanes of each provider have room for."""
+
+    def __init__(self, dispatcher: Dispatcher, now: int) -> None:
+        super().__init__(dispatcher, now, replay=False)
+        self._taken: Counter[str] = Counter()
+
+    def _fits(self, effect: EffectRow) -> bool:
+        provider = self._dispatcher.provider_of(effect.action)
+        return self._dispatcher._lanes.room(provider, self._dispatcher.repeatable(effect)) > self._taken[provider]
+
+    def _took(self, effect: EffectRow) -> None:
+        self._taken[self._dispatcher.provider_of(effect.action)] += 1
+
+
 # ---------------------------------------------------------------- rules, pure
+
+
+def named(what: str, effect: EffectRow) -> dict[str, Any]:
+    """The ids of an effect for the log."""
+    return about(what=what, effect=effect.handle or effect.id, contact=effect.contact, campaign=effect.ruleset, action=effect.action)
 
 
 def expiry(effect: EffectRow, now: int) -> Verdict | None:
@@ -418,7 +542,7 @@ def idempotency(action: Action, settings: Mapping[str, Any]) -> str:
     transport to files recognises every key and one by SMTP none; the record's own word counts otherwise (`key` without a window:
     none)."""
     module = sys.modules.get(getattr(action.perform, "__module__", "") or "")
-    ask = getattr(module, "idempotency", None)
+    ask = getattr(action.perform, "idempotency", None) or getattr(module, "idempotency", None)  # a child's module is not here
     if callable(ask):
         try:
             answer = ask(settings)

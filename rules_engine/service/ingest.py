@@ -1,4 +1,5 @@
-"""Files of events and contacts into the log: JSON Lines or CSV, plain or gzip, streamed, a few hundred lines a transaction.
+"""Events and contacts into the log: files of JSON Lines or CSV, plain or gzip, streamed, a few hundred lines a transaction; and
+the pieces of that which HTTP shares (`json_lines`, `event_arrival`, `contact_arrival`, `record_each`).
 
 Safe to repeat: what is known is counted as a duplicate, so a killed import is gone on with by running it again. A bad line is
 kept aside with its number and reason and never stops the others.
@@ -11,7 +12,7 @@ import gzip
 import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ SHOWN = 2_000  # characters of a bad line that are kept aside
 MAX_MOMENT = 253_402_300_800_000  # the year 10000
 _DAMAGED = (OSError, EOFError, zlib.error)
 
+Steps = Generator[None, None, "Ingested"]
 ReadEvent = Callable[[dict[str, Any]], Event]
 ReadContact = Callable[[dict[str, Any], int], ContactChange]
 
@@ -73,22 +75,32 @@ def import_events(
     """Appends the events of a file. read: makes an Event of a record of CLI.md, raises ValueError(sentence). default_at: a moment
     for lines that have none. progress(lines, bytes of the file read). Raises StoreError, and OSError if the file can't be
     opened."""
+    return _finished(
+        event_steps(store, path, read, default_at=default_at, source=source, batch=batch, progress=progress, faults=faults)
+    )
+
+
+def event_steps(
+    store: Store,
+    path: Path,
+    read: ReadEvent,
+    *,
+    default_at: str | None = None,
+    source: str = SOURCE_EVENTS,
+    batch: int = BATCH,
+    progress: Callable[[int, int], None] | None = None,
+    faults: points.Faults = points.none,
+) -> Steps:
+    """`import_events` in steps of one batch, for who has other things to do in between."""
     occurrences: Counter[bytes] = Counter()
 
     def make(line: Line) -> tuple[Arrival, bool]:
-        record = dict(line.record or {})
-        if record.get("at") in (None, ""):
-            if default_at is None:
-                raise ValueError("`at` is missing: when did it happen?")
-            record["at"] = default_at
-        anonymous = record.get("id") in (None, "")
-        if anonymous:
-            record["id"] = _name("line", record, occurrences)
-        event = read(record)
-        _check(event.id, event.contact, event.at)
-        return Arrival(event, source), anonymous
+        record = line.record or {}
+        if record.get("at") in (None, "") and default_at is None:
+            raise ValueError("`at` is missing: when did it happen?")
+        return event_arrival(record, read, lambda full: _name("line", full, occurrences), default_at or "", source=source)
 
-    return _import(store, Path(path), "event", make, batch, progress, faults)
+    return _steps(store, Path(path), make, batch, progress, faults)
 
 
 def import_contacts(
@@ -107,6 +119,20 @@ def import_contacts(
     content from the same state of the file is a repeat; from a file that was written anew it is told again, because it may put
     back an older value.
     """
+    return _finished(contact_steps(store, path, read, default_at=default_at, batch=batch, progress=progress, faults=faults))
+
+
+def contact_steps(
+    store: Store,
+    path: Path,
+    read: ReadContact,
+    *,
+    default_at: int | None = None,
+    batch: int = BATCH,
+    progress: Callable[[int, int], None] | None = None,
+    faults: points.Faults = points.none,
+) -> Steps:
+    """`import_contacts` in steps of one batch."""
     path = Path(path)
     written = path.stat().st_mtime_ns // 1_000_000
     occurrences: Counter[bytes] = Counter()
@@ -115,16 +141,13 @@ def import_contacts(
         record = dict(line.record or {})
         own = record.pop("at", None)
         stamp = [record, own if own not in (None, "") else default_at if default_at is not None else written]
-        at = _moment(own, "at") if own not in (None, "") else default_at
+        at = moment(own, "at") if own not in (None, "") else default_at
         if at is None:
             created = record.get("created_at")
-            at = min(_moment(created, "created_at"), written) if created not in (None, "") else written
-        change = read(record, at)
-        change = change._replace(id=_name("contact", stamp, occurrences))
-        _check(change.id, change.contact, change.at)
-        return Arrival(change, SOURCE_CONTACTS), False
+            at = min(moment(created, "created_at"), written) if created not in (None, "") else written
+        return contact_arrival(record, read, at, _name("contact", stamp, occurrences)), False
 
-    return _import(store, path, "contact", make, batch, progress, faults)
+    return _steps(store, path, make, batch, progress, faults)
 
 
 def readers(model: Any, default_zone: str = "UTC") -> tuple[ReadEvent, ReadContact]:
@@ -137,6 +160,67 @@ def readers(model: Any, default_zone: str = "UTC") -> tuple[ReadEvent, ReadConta
 
 
 # ---------------------------------------------------------------- one record
+
+
+def event_arrival(
+    record: Mapping[str, Any],
+    read: ReadEvent,
+    new_id: Callable[[dict[str, Any]], str],
+    default_at: str,
+    *,
+    undated: bool = False,
+    source: str = SOURCE_EVENTS,
+) -> tuple[Arrival, bool]:
+    """A record of CLI.md for the log, and whether it had no id; then new_id(record) gives one. default_at: the moment of a record
+    that has none; undated: then its time is no part of what it says. Raises ValueError(sentence)."""
+    full = dict(record)
+    timeless = full.get("at") in (None, "")
+    if timeless:
+        full["at"] = default_at
+    anonymous = full.get("id") in (None, "")
+    if anonymous:
+        full["id"] = new_id(full)
+    event = read(full)
+    _check(event.id, event.contact, event.at)
+    return Arrival(event, source, undated=timeless and undated), anonymous
+
+
+def contact_arrival(record: Mapping[str, Any], read: ReadContact, at: int, id: str, *, undated: bool = False) -> Arrival:
+    """A contact's record without `at` for the log, as a change at that moment, under an id of ours. Raises ValueError(sentence)."""
+    change = read(dict(record), at)._replace(id=id)
+    _check(change.id, change.contact, change.at)
+    return Arrival(change, SOURCE_CONTACTS, undated=undated)
+
+
+class Fate(NamedTuple):
+    """What became of one arrival. status: accepted | duplicate | conflict (its id is known with another content) | rejected (no
+    store takes it, `reason` says why)."""
+
+    status: str
+    reason: str = ""
+
+
+def record_each(store: Store, arrivals: Sequence[Arrival]) -> list[Fate]:
+    """Appends a batch in one transaction; where a value in it can't be stored, one by one, so that it costs only its own item.
+    Raises StoreError."""
+    if not arrivals:
+        return []
+    try:
+        done = store.record_events(arrivals)
+    except (BadData, TypeError, ValueError, OverflowError) as error:
+        if len(arrivals) == 1:
+            return [Fate("rejected", f"it can't be stored: {error}")]
+        return [fate for arrival in arrivals for fate in record_each(store, [arrival])]
+    fates = [_ACCEPTED] * len(arrivals)
+    for index in done.duplicates:
+        fates[index] = _DUPLICATE
+    for index in done.conflicts:
+        what = "event" if isinstance(arrivals[index].cause, Event) else "contact"
+        fates[index] = Fate("conflict", f"another {what} with the id {arrivals[index].cause.id} is known; the first stands")
+    return fates
+
+
+_ACCEPTED, _DUPLICATE = Fate("accepted"), Fate("duplicate")
 
 
 def _name(kind: str, content: Any, occurrences: Counter[bytes]) -> str:
@@ -154,14 +238,14 @@ def _check(id: Any, contact: Any, at: Any) -> None:
         raise ValueError("`at` is no moment of the years that Camp knows")
 
 
-def _moment(value: Any, name: str) -> int:
+def moment(value: Any, name: str) -> int:
     """Milliseconds of an ISO 8601 text; without an offset it is UTC."""
     try:
-        moment = datetime.fromisoformat(value)
+        found = datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise ValueError(f"`{name}` is no moment like 2026-03-02T09:00:00Z: {str(value)[:60]!r}") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return (found - datetime(1970, 1, 1, tzinfo=UTC)) // _MILLISECOND
 
 
 # ---------------------------------------------------------------- a file
@@ -176,28 +260,37 @@ class _Sums:
     without_id: int = 0
 
 
-def _import(
+def _finished(steps: Steps) -> Ingested:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def _steps(
     store: Store,
     path: Path,
-    label: str,
     make: Callable[[Line], tuple[Arrival, bool]],
     batch: int,
     progress: Callable[[int, int], None] | None,
     faults: points.Faults,
-) -> Ingested:
+) -> Steps:
     sums, incomplete = _Sums(), ""
     with path.open("rb") as raw, _Rejected(path) as rejected:
         waiting: list[tuple[Line, Arrival]] = []
 
         def flush() -> None:
             faults(points.BATCH_READ)
-            _record(store, waiting, sums, rejected, label)
+            _record(store, waiting, sums, rejected)
             waiting.clear()
             if progress is not None:
                 progress(sums.lines, raw.tell())
 
         try:
             for line in _lines(path, raw):
+                if sums.lines and sums.lines % batch == 0:
+                    yield
                 sums.lines += 1
                 if line.record is None:
                     rejected.add(line, line.reason)
@@ -219,25 +312,13 @@ def _import(
         )
 
 
-def _record(store: Store, waiting: list[tuple[Line, Arrival]], sums: _Sums, rejected: _Rejected, label: str) -> None:
-    """One batch; if a value in it can't be stored, one by one, so that it costs only its own line."""
-    if not waiting:
-        return
-    try:
-        done = store.record_events([arrival for _, arrival in waiting])
-    except (BadData, TypeError, ValueError, OverflowError) as error:
-        if len(waiting) == 1:
-            rejected.add(waiting[0][0], f"it can't be stored: {error}")
-            return
-        for item in waiting:
-            _record(store, [item], sums, rejected, label)
-        return
-    sums.accepted += done.accepted
-    sums.duplicates += len(done.duplicates)
-    sums.conflicts += len(done.conflicts)
-    for index in done.conflicts:
-        line, arrival = waiting[index]
-        rejected.add(line, f"another {label} with the id {arrival.cause.id} is known; the first stands", conflict=True)
+def _record(store: Store, waiting: list[tuple[Line, Arrival]], sums: _Sums, rejected: _Rejected) -> None:
+    for (line, _), fate in zip(waiting, record_each(store, [arrival for _, arrival in waiting]), strict=True):
+        sums.accepted += fate.status == "accepted"
+        sums.duplicates += fate.status == "duplicate"
+        sums.conflicts += fate.status == "conflict"
+        if fate.reason:
+            rejected.add(line, fate.reason, conflict=fate.status == "conflict")
 
 
 class _Rejected:
@@ -305,7 +386,7 @@ def _lines(path: Path, raw: IO[bytes]) -> Iterator[Line]:
     stream: Any = gzip.GzipFile(fileobj=raw) if name.endswith(".gz") else raw
     is_csv = name.removesuffix(".gz").endswith(".csv")
     with _no_field_limit() if is_csv else _nothing():
-        yield from (_csv if is_csv else _json)(stream)
+        yield from (_csv if is_csv else json_lines)(stream)
 
 
 def _raw_lines(stream: Any) -> Iterator[tuple[int, bytes, bool]]:
@@ -323,7 +404,8 @@ def _raw_lines(stream: Any) -> Iterator[tuple[int, bytes, bool]]:
         yield number, line.rstrip(b"\r\n"), too_long
 
 
-def _json(stream: Any) -> Iterator[Line]:
+def json_lines(stream: Any) -> Iterator[Line]:
+    """The records of JSON Lines in a binary stream. Memory stays bounded whatever a line's length."""
     for number, line, too_long in _raw_lines(stream):
         if not line.strip():
             continue
@@ -334,7 +416,7 @@ def _json(stream: Any) -> Iterator[Line]:
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            yield Line(number, text, None, _json_reason(line, error))
+            yield Line(number, text, None, json_reason(line, error))
             continue
         if isinstance(record, dict):
             yield Line(number, text, record)
@@ -342,7 +424,8 @@ def _json(stream: Any) -> Iterator[Line]:
             yield Line(number, text, None, "the line is no JSON object {…}")
 
 
-def _json_reason(line: bytes, error: Exception) -> str:
+def json_reason(line: bytes, error: Exception) -> str:
+    """Why bytes are no JSON."""
     try:
         line.decode()
     except UnicodeDecodeError as fault:

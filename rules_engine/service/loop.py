@@ -12,7 +12,7 @@ import contextlib
 import logging
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +24,12 @@ from rules_engine.host import Host
 from rules_engine.service import faults as points
 from rules_engine.service import throttle
 from rules_engine.service.dispatch import Attributes, Dispatcher
+from rules_engine.service.logs import about
+from rules_engine.service.notify import alive, notify
 from rules_engine.service.pump import Engine, Pump, Turn
 from rules_engine.service.runner import Runner
+from rules_engine.service.sent import SentJournal
+from rules_engine.service.spool import Spool
 from rules_engine.service.throttle import Throttles
 from rules_engine.store.port import Store, StoreError
 
@@ -34,6 +38,7 @@ log = logging.getLogger("camp.service")
 POLL = 250  # ms: how long new rows of the log may wait for a sleeping service
 HEARTBEAT_SECONDS = 1  # the bell rings at least so often; the loop itself looks every POLL
 MAINTENANCE_SECONDS = 600
+DRAIN = 30_000  # ms: how long the end waits for hand-overs that are under way; what is not back by then is `unknown` at the next start
 LONGEST_PAUSE = 30_000  # ms between tries while the store is locked or the disk full
 
 
@@ -102,13 +107,23 @@ class Service:
         progress: Callable[[Progress], None] | None = None,
         stop: Stop | None = None,
         faults: points.Faults = points.none,
+        sent: SentJournal | None = None,
+        meter: Any = None,
+        chores: Sequence[tuple[int, Callable[[], Any]]] = (),
+        spool: Spool | None = None,
         **pump: Any,
     ) -> None:
-        """Call it under the store's run lock: it recovers what a dead process left. pump: sizes for `Pump`."""
+        """Call it under the store's run lock: it recovers what a dead process left. sent: the send journal, where effects leave.
+        meter: a `metrics.Meter`. spool: a folder of files to be imported. chores: (seconds, job) of what is done beside the work, each
+        for a few milliseconds. pump: sizes for `Pump`.
+        """
         self.summary, self.stop = RunSummary(), stop or Stop()
+        self._beside = runner is None  # a runner that is given is called in turn: tests and simulations know then what comes when
+        self._meter, self._spool, self.chores = meter, spool, tuple(chores)
         self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
         if hasattr(program, "warm"):  # a test's program may be anything with a digest
             program.warm()
+        lost = sent.reconcile(store, clock.now()) if sent is not None and dispatch else []
         store.record_program(program.digest, sources or {})
         store.rouse(program.digest, store.position().clock)
         self.pump = Pump(store, program, engine, faults=faults, **pump)
@@ -125,17 +140,21 @@ class Service:
                 throttles=Throttles(throttle.of_program(program), throttle.of_settings(settings or {})),
                 runner=runner,
                 faults=faults,
+                sent=sent,
+                meter=meter,
             )
             if dispatch
             else None
         )
         self.summary.at = self.pump.at
         if self.dispatcher is not None:
-            self.summary.unknown = len(self.dispatcher.recover())
+            self.summary.unknown = len(lost) + len(self.dispatcher.recover())
 
     def work(self, until: int | None = None) -> bool:
         """All that can be done now (or up to `until`, in a replay): log, wake-ups, hand-overs, and what they lead to. False if
         stopped."""
+        if self._spool is not None:
+            self._spool.drain()
         while self._pump_all(until) and self._dispatch_all(until):
             if self._idle(until):
                 break
@@ -146,10 +165,11 @@ class Service:
         """A little of everything, live: one block, one claim. Whether there was something to do."""
         turn = self.pump.live(self._clock)
         if turn is not None:
-            self.summary.add(turn)
+            self._count(turn)
         handed = not self.stop.wanted and self._hand_over(None)
+        fed = False if self.stop.wanted or self._spool is None else self._spool.beat()
         self._report()
-        return turn is not None or handed
+        return turn is not None or handed or fed
 
     def pause(self) -> int:
         """Milliseconds until something is due, at most POLL."""
@@ -161,23 +181,54 @@ class Service:
             turn = self.pump.live(self._clock) if until is None else self.pump.replay(until)
             if turn is None:
                 return True
-            self.summary.add(turn)
+            self._count(turn)
             self._report()
         return False
 
+    def _count(self, turn: Turn) -> None:
+        self.summary.add(turn)
+        if self._meter is not None:
+            self._meter.turn(turn)
+
     def _dispatch_all(self, until: int | None) -> bool:
         while not self.stop.wanted:
-            if not self._hand_over(until):
+            if self._hand_over(until):
+                self._report()
+            elif self.dispatcher is not None and self.dispatcher.flying:
+                self.dispatcher.wait(POLL)
+            else:
                 return True
-            self._report()
+        return False
+
+    def finish(self, milliseconds: int) -> None:
+        """Records the hand-overs that are under way, for so long at most; begins none."""
+        end = self._clock.now() + milliseconds
+        while self.dispatcher is not None and self.dispatcher.flying and self._clock.now() < end:
+            if not self.dispatcher.wait(POLL):
+                continue
+            try:
+                self.summary.effects.update(self.dispatcher.gather())
+            except StoreError as error:
+                if not error.passing:
+                    raise
+                self._clock.sleep(POLL)
+
+    def rest(self, milliseconds: int) -> bool:
+        """Sleeps, but wakes when a hand-over has ended; whether one has."""
+        if self.dispatcher is not None and self.dispatcher.flying:
+            return self.dispatcher.wait(milliseconds)
+        self._clock.sleep(milliseconds)
         return False
 
     def _hand_over(self, until: int | None) -> bool:
         if self.dispatcher is None:
             return False
-        done = self.dispatcher.turn(until)
-        if done is None and until is None:
-            done = self.dispatcher.look_up()
+        if until is None and self._beside:
+            done = self.dispatcher.beat()
+        else:
+            done = self.dispatcher.turn(until)
+            if done is None and until is None:
+                done = self.dispatcher.look_up()
         if done is None:
             return False
         self.summary.effects.update(done)
@@ -216,24 +267,38 @@ def run_once(
     with store.run_lock(), draining(options.pop("stop", None)) as stop:
         service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
         service.work(until)
+        service.finish(DRAIN)
         return service.summary
 
 
 def run_forever(
-    store: Store, program: Any, host: Host, clock: Clock, progress: Callable[[Progress], None] | None = None, **options: Any
+    store: Store,
+    program: Any,
+    host: Host,
+    clock: Clock,
+    progress: Callable[[Progress], None] | None = None,
+    beside: Callable[[Stop], contextlib.AbstractContextManager[Any]] | None = None,
+    **options: Any,
 ) -> RunSummary:
     """Runs until SIGTERM or SIGINT, then finishes the current block and hand-over and returns. Trouble that passes (a locked
-    database, a full disk) is waited out. options: see Service. Raises StoreError for what does not pass."""
+    database, a full disk) is waited out. beside: what runs in threads of its own meanwhile (the web), begun once the lock is held and
+    drained at the end. options: see Service. Raises StoreError for what does not pass."""
     with store.run_lock(), draining(options.pop("stop", None)) as stop:
         service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
-        _Loop(service, store, clock).run()
+        with beside(stop) if beside is not None else contextlib.nullcontext():
+            _Loop(service, store, clock, service.chores).run()
+            service.finish(DRAIN)
         service.summary.stopped = True
+        notify("STOPPING=1")
+        log.info("the service ends", extra=about(what="service.stopped"))
         return service.summary
 
 
 class _Loop:
-    def __init__(self, service: Service, store: Store, clock: Clock) -> None:
-        self._service, self._store, self._clock = service, store, clock
+    def __init__(
+        self, service: Service, store: Store, clock: Clock, chores: Sequence[tuple[int, Callable[[], Any]]] = ()
+    ) -> None:
+        self._service, self._store, self._clock, self._chores = service, store, clock, chores
         self._scheduler = schedule.Scheduler()
         self._trouble = 0  # failed beats in a row
         self._busy = False
@@ -241,6 +306,8 @@ class _Loop:
 
     def run(self) -> None:
         """Until somebody wants it to stop."""
+        notify("READY=1")
+        log.info("the service runs", extra=about(what="service.started"))
         self._beat()
         while not self._service.stop.wanted:
             self._scheduler.run_pending()
@@ -254,11 +321,16 @@ class _Loop:
     def _hang_bell(self) -> None:
         self._scheduler.clear()
         self._scheduler.every(HEARTBEAT_SECONDS).seconds.do(self._guarded, self._heartbeat)
+        self._scheduler.every(HEARTBEAT_SECONDS).seconds.do(self._guarded, alive)
         self._scheduler.every(MAINTENANCE_SECONDS).seconds.do(self._guarded, self._store.maintain)
+        for seconds, chore in self._chores:
+            self._scheduler.every(seconds).seconds.do(self._guarded, chore)
 
     def _guarded(self, job: Callable[[], None]) -> None:
         try:
             job()
+        except StoreError as error:
+            log.error("%s; trying again. %s", error.message, error.help, extra=about(what="store.trouble"))
         except Exception:
             log.exception("a job of the service failed")
 
@@ -274,13 +346,16 @@ class _Loop:
                 raise
             self._trouble += 1
             self._busy = False
-            log.error("%s; trying again. %s", error.message, error.help)
+            log.error("%s; trying again. %s", error.message, error.help, extra=about(what="store.trouble"))
 
     def _sleep(self) -> None:
         """In slices of POLL, so that a wish to stop is heard."""
         left = min(LONGEST_PAUSE, POLL * 2 ** min(self._trouble, 10)) if self._trouble else self._pause()
         while left > 0 and not self._service.stop.wanted:
-            self._clock.sleep(min(left, POLL))
+            if self._trouble:
+                self._clock.sleep(min(left, POLL))
+            elif self._service.rest(min(left, POLL)):
+                return
             left -= POLL
 
     def _pause(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rules_engine.facts import Event
@@ -17,10 +18,11 @@ class Refill:
         self._store, self._program = store, program
         self._known: dict[str, frozenset[str] | None] = {}
 
-    def __call__(self, contact: str, state: dict[str, Any]) -> None:
-        """Brings a state's history up to what this program asks, in place."""
+    def __call__(self, contact: str, state: dict[str, Any], beyond: Sequence[str] = ()) -> None:
+        """Brings a state's history up to what this program asks, in place. beyond: the contacts that this one is being merged into: what
+        was sent on to them is left out."""
         older = state.get("p")
-        if older is None or older == self._program.digest:
+        if not older or older == self._program.digest:  # new, or merged away
             return
         from rules_engine.engine.refill import new_questions, refill
 
@@ -30,10 +32,22 @@ class Refill:
         questions = new_questions(self._program, state["h"] if known is None else known)
         past: list[Event] = []
         if questions:
-            rows = self._store.events_of(contact, _PAST)
-            past = [row.cause for row in rows if row.status == "done" and isinstance(row.cause, Event)]
-            past.sort(key=lambda event: event.at)
+            past = self._past([contact, *state.get("from", ())], beyond)
         refill(self._program, state, questions, past)
+
+    def _past(self, contacts: Sequence[str], beyond: Sequence[str]) -> list[Event]:
+        """What happened to a contact and to all that were merged into it. What came for one of these later was sent on, and is in the log
+        of the other."""
+        from rules_engine.engine.merge import forwarded_id
+
+        everyone = [*contacts, *beyond]
+        logs = {contact: self._store.events_of(contact, _PAST) for contact in everyone}
+        past = [row.cause for contact in contacts for row in logs[contact] if row.status == "done" and isinstance(row.cause, Event)]
+        if len(everyone) > 1:
+            known = {getattr(row.cause, "id", "") for rows in logs.values() for row in rows}
+            past = [event for event in past if not any(forwarded_id(event, other) in known for other in everyone)]
+        past.sort(key=lambda event: event.at)
+        return past
 
     def _questions(self, digest: str) -> frozenset[str] | None:
         """What an older program asked; None where its sources are not kept or do not compile with today's plugins."""

@@ -1,5 +1,7 @@
-"""Calls plugins with a deadline, and turns whatever they do into an Outcome. A child process may take the place of these threads:
-it only has to keep `Runner`."""
+"""Calls plugins with a deadline, and turns whatever they do into an Outcome.
+
+Camp's own plugins run in these threads. The functions of anybody else's wait in a thread for a child process that does the work
+(`rules_engine.isolation`): they keep the deadline themselves, by killing it, and say by `limit` when they answer at the latest."""
 
 from __future__ import annotations
 
@@ -71,9 +73,10 @@ class ThreadRunner:
         if worker is None:
             if action is None or action.perform is None:
                 return perform(action, call)
-            return Outcome("retry", f"not called: {len(self._hung)} earlier calls of plugins have not come back")
+            state = "unknown" if action.perform is action.lookup else "retry"  # a look-up that was not made proves nothing
+            return Outcome(state, f"not called: {len(self._hung)} earlier calls of plugins have not come back")
         assert action is not None
-        outcome = worker.end(action.timeout)
+        outcome = worker.end(getattr(action.perform, "limit", action.timeout))
         if outcome is None:
             self._hung.append(worker)
             log.error("%s gave no answer within %g s", action.name, action.timeout)

@@ -7,6 +7,7 @@ imports SQLite lazily.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["StoreError", "open_store"]
 
 
-def open_store(path: str | Path, clock: Clock | None = None, *, create: bool = True, readonly: bool = False) -> Store:
+def open_store(
+    path: str | Path,
+    clock: Clock | None = None,
+    *,
+    create: bool = True,
+    readonly: bool = False,
+    faults: Callable[[str], None] | None = None,
+) -> Store:
     """Opens the SQLite database at `path` (":memory:" gives the in-memory twin). Raises StoreError.
 
-    create: make it if it is missing. readonly: for commands that only look; works while `camp run` is active.
+    create: make it if it is missing. readonly: for commands that only look; works while `camp run` is active. faults:
+    told before and after each commit, see `Database`.
     """
     if str(path) == ":memory:":
         from rules_engine.store.memory import MemoryStore
@@ -30,4 +39,5 @@ def open_store(path: str | Path, clock: Clock | None = None, *, create: bool = T
         return MemoryStore(clock)
     from rules_engine.store.sqlite import SqliteStore
 
-    return SqliteStore(path, clock, create=create and not readonly, readonly=readonly)
+    more = {} if faults is None else {"faults": faults}
+    return SqliteStore(path, clock, create=create and not readonly, readonly=readonly, **more)

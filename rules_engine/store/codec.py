@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+import re
+import unicodedata
 from typing import Any
 
 import orjson
@@ -48,15 +51,40 @@ def body(cause: Cause) -> tuple[str, str, str | None, bytes]:
     return "wake", "", None, b"{}"
 
 
-def fingerprint(cause: Event | ContactChange) -> bytes:
-    """64 bits of what a cause says, whatever the order of its fields: tells a repeat from another event under the same id."""
+def fingerprint(cause: Event | ContactChange, undated: bool = False) -> bytes:
+    """64 bits of what a cause says, whatever the order of its fields: tells a repeat from another event under the same id. Of
+    an undated one the time is no part."""
     kind, name, subject, data = body(cause)
     try:
         said = orjson.dumps(orjson.loads(data), option=orjson.OPT_SORT_KEYS)
     except (TypeError, orjson.JSONDecodeError):
         said = data
-    head = dump([kind, name, subject, cause.contact, cause.at])
+    head = dump([kind, name, subject, cause.contact, None if undated else cause.at])
     return hashlib.blake2b(head + said, digest_size=8).digest()
+
+
+ADDRESSES = ("email", "phone")
+"""Attributes by which a contact is found when somebody else names it."""
+
+
+def address(kind: str, value: Any) -> str:
+    """An e-mail address without case, a phone number as its digits; "" where it can't be one. (The part before the @ may have
+    case by RFC 5321; no provider that people use tells it apart.)"""
+    if not isinstance(value, str):
+        return ""
+    if kind == "email":
+        text = value.strip().lower()
+        return text if "@" in text else ""
+    digits = "".join(letter for letter in value if letter.isascii() and letter.isdigit())
+    return digits.removeprefix("00")
+
+
+def addresses(cause: Event | ContactChange) -> list[tuple[str, str, str]]:
+    """(kind, address, contact) of what a change of a contact tells."""
+    if not isinstance(cause, ContactChange):
+        return []
+    found = [(kind, plain(address(kind, cause.attributes.get(kind))), cause.contact) for kind in ADDRESSES]
+    return [row for row in found if row[1]]
 
 
 def cause(kind: str, id: str, name: str, contact: str, at: int, subject: str | None, data: bytes | None, received: int) -> Cause:
@@ -100,3 +128,15 @@ def decision(row: tuple) -> Decision:
         cause_id,
         tuple(place or ()),
     )
+
+
+def mark(secret: str, kind: str, *parts: str) -> str:
+    """32 hexadecimal digits that stand for an id or an address where it may not be kept: HMAC-SHA256 under the database's own key."""
+    said = dump([kind, *parts])
+    return hmac.new(secret.encode(), said, hashlib.sha256).hexdigest()[:32]
+
+
+def comparable(value: str) -> str:
+    """An e-mail address or telephone number as it is compared: neither letter case nor how a number is grouped makes another one."""
+    text = unicodedata.normalize("NFKC", value).strip().casefold()
+    return text if "@" in text else re.sub(r"[\s().\-/]+", "", text)

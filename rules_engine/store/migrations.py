@@ -57,6 +57,7 @@ ALTER TABLE effect ADD COLUMN exempt TEXT NOT NULL DEFAULT '';
 ALTER TABLE effect ADD COLUMN handle TEXT NOT NULL DEFAULT '';
 CREATE INDEX effect_handle ON effect (handle) WHERE handle != '';
 CREATE INDEX effect_provider ON effect (provider_id) WHERE provider_id != '';
+CREATE INDEX effect_due ON effect (state, action, next_at) WHERE next_at IS NOT NULL;
 
 CREATE TABLE pause (
     campaign TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
@@ -68,7 +69,28 @@ CREATE TABLE audit (
     seq INTEGER NOT NULL PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, detail TEXT NOT NULL);
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _ATTEMPTS, _SERVICE)
+_ADDRESSES = """
+CREATE TABLE address (
+    kind TEXT NOT NULL, address TEXT NOT NULL, contact TEXT NOT NULL, PRIMARY KEY (kind, address)) WITHOUT ROWID;
+CREATE INDEX address_contact ON address (contact);
+INSERT OR IGNORE INTO address SELECT 'email', lower(trim(json_extract(CAST(state AS TEXT), '$.a.email'))), id FROM contact
+    WHERE instr(json_extract(CAST(state AS TEXT), '$.a.email'), '@') > 0;
+INSERT OR IGNORE INTO address SELECT 'phone', replace(replace(replace(replace(replace(
+    json_extract(CAST(state AS TEXT), '$.a.phone'), '+', ''), ' ', ''), '-', ''), '(', ''), ')', ''), id FROM contact
+    WHERE json_extract(CAST(state AS TEXT), '$.a.phone') != '';
+"""
+
+# instance: tells a database from any other, so that a send journal is never read beside the wrong one. secret: the key of the hashes
+# that an erasure leaves. Drawn by SQLite, from the system's source.
+_OPERATING = """
+CREATE TABLE forgotten (mark TEXT NOT NULL PRIMARY KEY, channel TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE sent (mark TEXT NOT NULL PRIMARY KEY, attempt INTEGER NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+
+INSERT INTO meta (key, value) VALUES ('instance', lower(hex(randomblob(16)))), ('secret', lower(hex(randomblob(32))));
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _ATTEMPTS, _SERVICE, _ADDRESSES, _OPERATING)
 """Number n of the schema is reached by running MIGRATIONS[n - 1]."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from rules_engine.decisions import Cancel, Effect
@@ -39,9 +39,15 @@ _EFFECT = ", ".join("effect." + name for name in COLUMNS)
 
 _CANDIDATES = (
     f"SELECT {_EFFECT}, contact.state, EXISTS (SELECT 1 FROM event WHERE event.contact = effect.contact AND event.status = 0 "
-    "AND event.seq > ?) FROM effect LEFT JOIN contact ON contact.id = effect.contact "
-    "WHERE effect.state = ? AND effect.next_at <= ? ORDER BY effect.next_at, effect.seq LIMIT ?"
+    "AND event.seq > ?) FROM effect INDEXED BY effect_due LEFT JOIN contact ON contact.id = effect.contact "
+    "WHERE effect.state = '{state}' AND effect.action = ? AND effect.next_at <= ? ORDER BY effect.next_at, effect.seq LIMIT ?"
 )
+_SEEK = "SELECT min(action) FROM effect INDEXED BY effect_due WHERE state = '{state}' AND next_at IS NOT NULL"
+_DUE_ACTIONS = (  # one seek in the index for each action, however many effects wait
+    f"WITH RECURSIVE found (action) AS ({_SEEK} UNION ALL SELECT ({_SEEK} AND action > found.action) FROM found "
+    "WHERE found.action IS NOT NULL) SELECT action FROM found WHERE action IS NOT NULL"
+)
+_CLAIMABLE = ("ready", "retry_wait")
 _CLAIM = (
     "UPDATE effect SET state = 'claimed', attempts = attempts + 1, claimed_at = ?1, "
     "first_claimed_at = coalesce(first_claimed_at, ?1) "
@@ -105,13 +111,15 @@ class Outbox:
     _cursor: Callable[[], int]
     _append: Callable[[Any, Sequence[Arrival]], Any]
 
-    def claim_effects(self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None]) -> list[Candidate]:
+    def claim_effects(
+        self, due: int, now: int, limit: int, judge: Callable[[Candidate], Verdict | None], full: Collection[str] = ()
+    ) -> list[Candidate]:
         """See Store."""
         if self.next_effect(due) is None:  # most turns: nothing to do, no lock taken
             return []
         claimed = []
         with self._db.tx("claim") as raw:
-            for candidate in self._candidates(raw, due, limit):
+            for candidate in self._candidates(raw, due, limit, full):
                 verdict = judge(candidate)
                 if verdict is None:
                     continue
@@ -139,7 +147,7 @@ class Outbox:
         if verdict.news:
             self._append(raw, verdict.news)
 
-    def _candidates(self, raw: Any, due: int, limit: int) -> Iterator[Candidate]:
+    def _candidates(self, raw: Any, due: int, limit: int, full: Collection[str]) -> Iterator[Candidate]:
         """Read at once, because the claim changes the table; decoded one by one, because the judge may soon have enough."""
         cursor = self._cursor()
         paused = {name for (name,) in raw.execute("SELECT campaign FROM pause")}
@@ -149,10 +157,12 @@ class Outbox:
             return raw.execute(sql, (name, slot)).fetchone()
 
         found: list[tuple] = []
-        for state in ("ready", "retry_wait"):
-            found += raw.execute(_CANDIDATES, (cursor, state, due, limit)).fetchall()
+        for state in _CLAIMABLE:
+            for (action,) in raw.execute(_DUE_ACTIONS.format(state=state)).fetchall():
+                if action not in full:
+                    found += raw.execute(_CANDIDATES.format(state=state), (cursor, action, due, limit)).fetchall()
         found.sort(key=lambda row: (row[_NEXT_AT], row[_SEQ]))
-        for row in found[:limit]:
+        for row in found:
             effect = effect_row(row[:-2])
             yield Candidate(effect, row[-2], bool(row[-1]), EVERYTHING in paused or effect.ruleset in paused, used)
 
@@ -180,6 +190,8 @@ class Outbox:
                 if found:
                     counted += 1
                     raw.execute(_ADD_ATTEMPT, (item.effect, item.attempt, found[0][0], item.at, item.state, detail))
+            # Who has no effect any more was erased during the hand-over; nothing may come back by its news.
+            news = [item for item in news if self._db.one("SELECT 1 FROM effect WHERE contact = ? LIMIT 1", (item.cause.contact,))]
             if news:
                 self._append(raw, news)
         return counted

@@ -10,19 +10,26 @@
         def hand_overs(self, project):      # how many arrived at the (faked) provider
             return len(fake_provider.received)
 
-pytest collects the contract's tests with the class. Nothing here reads a clock or is random.
+pytest collects the contract's tests with the class. An action that calls a provider over HTTP inherits HttpActionContract instead, which
+puts a server that misbehaves in the provider's place. Nothing here reads the wall clock or is random.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import io
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rules_engine.actions import Action, Call, Change, Outcome
+from rules_engine import wire
+from rules_engine.actions import Action, Call, Change, Outcome, covers
 from rules_engine.host import check_action
+from rules_engine.testing.servers import Answer, BadServer, Request, closed_port
 
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 """The moment of every made-up call: a Monday, 10:00 in Prague."""
@@ -37,6 +44,9 @@ CONTACT: Mapping[str, Any] = {
 }
 
 OUTCOMES = ("accepted", "failed", "retry", "unknown")
+
+SECRETS = ("password", "secret", "token", "key", "credential")
+"""Words by which a setting is known to be a secret."""
 
 HOSTILE_TEXTS = (
     "",
@@ -133,31 +143,25 @@ def check_outcome(outcome: Any) -> None:
     assert outcome.retry_after is None or outcome.retry_after >= 0, "retry_after must be seconds from 0"
 
 
-def covers(writes: tuple[str, ...], change: Change, primary: Any, params: Mapping[str, Any]) -> bool:
-    """Whether `writes` of an action names the fact that a change touches; a name covers what lies below it."""
-    facts = {
-        "set": f"contact.{change.name}",
-        "add": f"contact.{change.name}",
-        "segment_add": f"segment.{change.name}",
-        "segment_remove": f"segment.{change.name}",
-        "tag_add": "tag",
-        "tag_remove": "tag",
-        "emit": f"event.{change.name}",
-        "campaign_enter": "campaign",
-        "campaign_leave": "campaign",
-    }
-    fact = facts.get(change.op)
-    if fact is None:
-        return change.op == "log"
-    named = {name.replace("{primary}", str(primary)).replace("{key}", key) for name in writes for key in (params or {"": None})}
-    return any(fact == name or fact.startswith(name + ".") for name in named)
+@contextmanager
+def overheard() -> Iterator[list[str]]:
+    """Collects all that is printed and logged meanwhile, as one text in the list it gives."""
+    told, text = io.StringIO(), [""]
+    handler = logging.StreamHandler(told)
+    logging.getLogger().addHandler(handler)
+    try:
+        with redirect_stdout(told), redirect_stderr(told):
+            yield text
+    finally:
+        logging.getLogger().removeHandler(handler)
+        text[0] = told.getvalue()
 
 
 class ActionContract:
     """What every action keeps. Inherit, set `action` and an example, and name the class Test….
 
     Set `idempotent` where the settings of the test make a transport idempotent that in general is not (None: as the record
-    says).
+    says). Settings whose name speaks of a secret (`token`, `api_key` …) must not show up in an outcome, a print or a log.
     """
 
     action: Action
@@ -223,6 +227,54 @@ class ActionContract:
                 elif self.action.changes is not None:
                     assert all(isinstance(change, Change) for change in self.action.changes(primary, params))
 
+    def test_the_example_is_answered_in_time(self, tmp_path: Path) -> None:
+        if self.action.perform is None:
+            return
+        self.prepare(tmp_path)
+        start = time.monotonic()
+        self.action.perform(self.call(tmp_path))
+        assert time.monotonic() - start < self.action.timeout, "the example takes longer than the action's time-out"
+
+    def test_no_secret_is_told(self, tmp_path: Path) -> None:
+        secrets = [str(value) for name, value in self.settings.items() if any(word in name for word in SECRETS) and len(str(value)) > 3]
+        if self.action.perform is None or not secrets:
+            return
+        self.prepare(tmp_path)
+        with overheard() as told:
+            outcomes = [self.action.perform(self.call(tmp_path)), self.action.perform(self.call(tmp_path, key="empty", contact={}))]
+        for secret in secrets:
+            assert all(secret not in f"{outcome}" for outcome in outcomes), "an outcome tells a secret"
+            assert secret not in told[0], "a secret is printed or logged"
+
+    def test_it_passes_through_a_childs_line(self, tmp_path: Path) -> None:
+        """The record, the call and the answer are the same at the other end of the line to a child process."""
+        functions = {name: getattr(self.action, name) for name in wire.FUNCTIONS}
+        assert wire.action_of(wire.load(wire.dump(wire.action_data(self.action))), functions) == self.action
+        self.prepare(tmp_path)
+        call = self.call(tmp_path)
+        assert wire.call_of(wire.load(wire.dump(wire.call_data(call)))) == call, "settings or params are no values of the language"
+        if self.action.perform is not None:
+            outcome = self.action.perform(call)
+            assert Outcome(*wire.load(wire.dump(list(outcome)))) == outcome, "the outcome holds more than texts and a number"
+        if self.action.changes is not None:
+            changes = self.action.changes(self.primary, dict(self.params))
+            assert tuple(Change(*change) for change in wire.load(wire.dump([list(change) for change in changes]))) == changes
+
+    def test_a_look_up_tells_the_truth(self, tmp_path: Path) -> None:
+        lookup, perform = self.action.lookup, self.action.perform
+        if lookup is None or perform is None:
+            return
+        self.prepare(tmp_path)
+        before = lookup(self.call(tmp_path, key="never-sent"))
+        check_outcome(before)
+        assert before.state != "accepted", "what was never handed over can't have been accepted"
+        assert perform(self.call(tmp_path)).state == "accepted"
+        after = lookup(self.call(tmp_path))
+        check_outcome(after)
+        assert after.state in ("accepted", "unknown"), "what was accepted must not be handed over again"
+        for number, contact in enumerate(hostile_contacts()):
+            check_outcome(lookup(self.call(tmp_path, key=f"hostile-{number}", contact=contact)))
+
     def test_changes_are_pure_and_declared(self) -> None:
         if self.action.changes is None:
             return
@@ -233,3 +285,88 @@ class ActionContract:
         assert self.action.changes(self.primary, params) == changes, "the same arguments must give the same changes"
         for change in changes:
             assert covers(self.action.writes, change, self.primary, params), f"writes does not name what {change} touches"
+
+
+class HttpActionContract(ActionContract):
+    """What every action keeps that calls a provider over HTTP: what it says of a hand-over is what the provider proved. Set
+    `settings_for`, with a short time-out of its own; the rest as in ActionContract. `server` stands for the provider.
+
+    A provider whose answer is more than a 200 is written as `answer`; one that puts the key elsewhere than into the header
+    Idempotency-Key, as `key_of`.
+    """
+
+    server: BadServer
+
+    def settings_for(self, url: str) -> Mapping[str, Any]:
+        """The plugin's settings for a provider at this address."""
+        raise NotImplementedError("say how the settings name the provider's address")
+
+    def answer(self, request: Request) -> int | str | Answer:
+        """What a provider that is well answers: 200 and an empty JSON object."""
+        return 200
+
+    def key_of(self, request: Request) -> str:
+        """The idempotency key as it arrived."""
+        return request.headers.get("idempotency-key", "")
+
+    def setup_method(self) -> None:
+        """Called by pytest before each test."""
+        self.server = BadServer(*[self.answer] * 5_000)
+        self.settings = self.settings_for(self.server.url)
+
+    def teardown_method(self) -> None:
+        """Called by pytest after each test."""
+        self.server.close()
+
+    def hand_overs(self, project: Path) -> int:
+        """Distinct keys that arrived with a request that changes something: what a provider that knows keys acts upon."""
+        return len({self.key_of(request) for request in self.server.requests if request.method not in ("GET", "HEAD")})
+
+    def _against(self, project: Path, *script: Any) -> Outcome:
+        """What the action says of a server with this script."""
+        assert self.action.perform is not None
+        self.prepare(project)
+        with BadServer(*script) as server:
+            start = time.monotonic()
+            outcome = self.action.perform(self.call(project, settings=self.settings_for(server.url)))
+            assert time.monotonic() - start < self.action.timeout, f"it did not come back within its time-out from {script[0]}"
+        check_outcome(outcome)
+        return outcome
+
+    def _repeats(self) -> bool:
+        return self.action.idempotency == "key" if self.idempotent is None else self.idempotent
+
+    def test_where_nobody_listens_nothing_was_handed_over(self, tmp_path: Path) -> None:
+        self.prepare(tmp_path)
+        call = self.call(tmp_path, settings=self.settings_for(f"http://127.0.0.1:{closed_port()}"))
+        outcome = self.action.perform(call)  # type: ignore[misc]
+        assert outcome.state in ("retry", "failed"), outcome
+
+    def test_what_can_not_be_known_is_not_guessed(self, tmp_path: Path) -> None:
+        """The request has arrived, and no answer that can be read comes back."""
+        allowed = ("unknown", "retry") if self._repeats() else ("unknown",)
+        for step in ("drop", "hang", "garbage"):
+            outcome = self._against(tmp_path, step)
+            assert outcome.state in allowed, f"after {step}: {outcome}"
+
+    def test_an_error_of_the_provider_is_not_accepted(self, tmp_path: Path) -> None:
+        for status in (400, 401, 404, 500, 502, 503):
+            outcome = self._against(tmp_path, *[status] * 3)
+            assert outcome.state != "accepted", f"after {status}: {outcome}"
+            assert status < 500 or self._repeats() or outcome.state != "retry", f"a {status} is no proof that nothing was done: {outcome}"
+
+    def test_a_provider_that_asks_for_patience_gets_it(self, tmp_path: Path) -> None:
+        outcome = self._against(tmp_path, *[Answer(429, b"{}", {"Retry-After": "7"})] * 3)
+        assert outcome.state == "retry" and outcome.retry_after == 7, outcome
+
+    def test_a_flood_ends(self, tmp_path: Path) -> None:
+        self._against(tmp_path, "flood")
+
+    def test_the_key_arrives(self, tmp_path: Path) -> None:
+        if self.action.idempotency == "none":
+            return
+        self.prepare(tmp_path)
+        self.action.perform(self.call(tmp_path, key="key-1"))  # type: ignore[misc]
+        self.action.perform(self.call(tmp_path, key="key-2"))  # type: ignore[misc]
+        keys = [self.key_of(request) for request in self.server.requests if request.method not in ("GET", "HEAD")]
+        assert len(set(keys)) == 2 and all(keys), f"the provider can't tell two effects apart by {keys}"

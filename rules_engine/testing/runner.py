@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rules_engine import engine
-from rules_engine.decisions import Decision
+from rules_engine.decisions import MERGE, Decision
 from rules_engine.diagnostics import Span
 from rules_engine.engine import members, new_state
 from rules_engine.engine.values import read_contact, read_event
@@ -498,6 +498,8 @@ _WORDS = {"enter": "entered", "wait": "waits", "exit": "left", "goal": "reached 
 
 def what_happened(decision: Decision) -> str:
     """A decision in a few words, without when and why."""
+    if decision.rule == MERGE:
+        return "not merged" if decision.kind == "skip" else "merged"
     action = _action(decision) if decision.action else ""
     if decision.kind == "action":
         verb = {"done": "did", None: "did"}.get(decision.outcome, decision.outcome or "did")

@@ -26,12 +26,12 @@ def test_killed_processes_go_on_as_if_nothing_had_happened():
 PLANTED = {
     "recover as ready": "Dispatcher._may_repeat = lambda self, effect: True",
     "mark before send": """
-def turn(self, until=None, hand_over=Dispatcher._hand_over):
+def turn(self, until=None):
     claimed = self._store.claim_effects(until or self._clock.now(), 0, 1, lambda candidate: CLAIM)
     if not claimed:
         return None
     self._store.settle([self._settlement(claimed[0].effect, Outcome("accepted"), 0)])
-    hand_over(self, claimed)
+    self._runner.run([(job.action, job.call) for job in self._begin(claimed)])
     return Counter()
 Dispatcher.turn = turn
 """,

@@ -34,7 +34,7 @@ def load(tmp_path, monkeypatch):
             (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
             names.append(module)
             points.append(host.Source(name, module, "torture"))
-        return host.load(settings, points)
+        return host.load(settings, points, isolate=False)
 
     yield run
     for name in names:
@@ -147,7 +147,7 @@ def test_an_action_and_an_event_may_not_share_a_name(load):
 def test_one_module_under_two_names(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "torture_twin.py").write_text(textwrap.dedent(GOOD))
-    loaded = host.load(None, [host.Source("b", "torture_twin"), host.Source("a", "torture_twin")])
+    loaded = host.load(None, [host.Source("b", "torture_twin"), host.Source("a", "torture_twin")], isolate=False)
     assert loaded.providers["good.do"] == "a" and "already loaded" in loaded.problems[0].reason
 
 
@@ -165,6 +165,7 @@ def test_an_object_with_hooks_is_a_plugin(tmp_path, monkeypatch):
     loaded = host.load(
         None,
         [host.Source("p", "torture_object:plugin"), host.Source("q", "torture_object:P"), host.Source("r", "torture_object:no")],
+        isolate=False,
     )
     assert set(loaded.events) == {"p.e"}
     assert [problem.plugin for problem in loaded.problems] == ["q", "r"]

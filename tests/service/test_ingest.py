@@ -21,7 +21,7 @@ def read_event(record):
         str(record["id"]),
         record["event"],
         record.get("contact"),
-        ingest._moment(record["at"], "at"),
+        ingest.moment(record["at"], "at"),
         record.get("subject"),
         record.get("data") or {},
     )

@@ -132,7 +132,8 @@ def test_trouble_that_does_not_pass_ends_it(store, clock, monkeypatch):
 
 def test_a_job_that_fails_does_not_silence_the_bell_and_a_clock_set_back_does_not_freeze_it(store, clock, monkeypatch):
     stop = Stop()
-    service = type("Idle", (), {"stop": stop, "beat": lambda self: False, "pause": lambda self: 1, "summary": None})()
+    idle = {"stop": stop, "beat": lambda self: False, "pause": lambda self: 1, "summary": None}
+    service = type("Idle", (), idle | {"rest": lambda self, milliseconds: loop._clock.sleep(milliseconds)})()
     rung = []
     monkeypatch.setattr(store, "maintain", lambda: rung.append(1) or 1 / 0)
     monkeypatch.setattr("rules_engine.service.loop.HEARTBEAT_SECONDS", 0.0001)

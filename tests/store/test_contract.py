@@ -393,3 +393,30 @@ def test_rouse_wakes_those_whom_another_program_left(store) -> None:
     assert store.rouse("new", 10) == 2
     assert store.due(10, 9) == [(5, "c"), (10, "a"), (10, "b")]
     assert store.rouse("new", 10) == 0
+
+
+def test_an_undated_repeat_is_a_repeat_whenever_it_comes(store):
+    told = Arrival(Event("n1", "order.placed", "ana", 100, None, {"total": 1}), undated=True)
+    assert store.record_events([told]) == Recorded(1)
+    assert store.record_events([told._replace(cause=told.cause._replace(at=900))]) == Recorded(0, (0,))
+    assert store.record_events([told._replace(cause=told.cause._replace(data={"total": 2}))]) == Recorded(0, (), (0,))
+    assert store.record_events([told._replace(undated=False)]) == Recorded(0, (), (0,)), "a time is something said"
+
+
+def test_the_backlog_counts_what_is_new_up_to_a_bound(store):
+    store.record_events([event(str(n)) for n in range(5)])
+    assert (store.unread(10), store.unread(3)) == (5, 3)
+    store.commit(Block("p1", done=[1, 2], set_aside=[(3, "odd")], cursor=3))
+    assert store.unread(10) == 2
+
+
+def test_a_contact_is_found_by_the_address_it_was_last_told_to_have(store):
+    def tell(id, contact, **attributes):
+        store.record_events([Arrival(ContactChange(id, contact, 1, attributes), "contacts")])
+
+    tell("1", "ana", email=" Ana@Example.com", phone="+49 (170) 123-45")
+    tell("2", "ben", email="ben@example.com", phone=None, plan="paid")
+    assert [store.contact_at("email", text) for text in ("ana@example.COM", "ben@example.com", "x@example.com", "")] == ["ana", "ben", None, None]
+    assert store.contact_at("phone", "004917012345") == "ana"
+    tell("3", "carl", email="ana@example.com")
+    assert store.contact_at("email", "ana@example.com") == "carl", "the last word counts"

@@ -1,0 +1,158 @@
+"""`/v1/…`: events and contacts of other programs, with a token. What is answered as accepted is durable (promise P1)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rules_engine.service import ingest
+from rules_engine.service.ingest import Fate, Line
+from rules_engine.service.web import bodies
+from rules_engine.service.web.core import Web, short
+from rules_engine.service.web.problems import Problem, json_response
+from rules_engine.store.port import Arrival
+
+NO_ID = "without an id a repeat can't be recognised: send `id` with each event, or the header Idempotency-Key with each request"
+BREATH = 200  # items read before others get their turn
+VISITOR = re.compile(r"visitor:[0-9a-f]{32}")
+
+Make = Callable[[Line], tuple[Arrival, bool]]
+
+
+async def post_events(web: Web, request: Request) -> Response:
+    """Takes in events."""
+    web.authorise(request)
+    name_of = _namer(web, request)
+    default_at = _utc(web.clock.now())
+
+    def make(line: Line) -> tuple[Arrival, bool]:
+        id, known = name_of(line.number)
+        arrival, anonymous = ingest.event_arrival(line.record or {}, web.read_event, lambda record: id, default_at, undated=True)
+        return arrival, anonymous and not known
+
+    return await _take(web, request, make)
+
+
+async def post_contacts(web: Web, request: Request) -> Response:
+    """Takes in contacts: new values of attributes."""
+    web.authorise(request)
+    name_of = _namer(web, request)
+    now = web.clock.now()
+
+    def make(line: Line) -> tuple[Arrival, bool]:
+        record = dict(line.record or {})
+        own = record.pop("at", None)
+        undated = own in (None, "")
+        id, known = name_of(line.number)
+        at = now if undated else ingest.moment(own, "at")
+        return ingest.contact_arrival(record, web.read_contact, at, id, undated=undated), not known
+
+    return await _take(web, request, make)
+
+
+async def post_identify(web: Web, request: Request) -> Response:
+    """Tells which contact a visitor is."""
+    web.authorise(request)
+    if bodies.media(request) != bodies.JSON:
+        raise Problem(415, "unknown-format", f"send {bodies.JSON}")
+    value = bodies.json_body(await bodies.read(request, 10_000))
+    visitor, contact = (value.get(name) for name in ("visitor", "contact")) if isinstance(value, dict) else (None, None)
+    if not isinstance(visitor, str) or not VISITOR.fullmatch(visitor):
+        raise Problem(422, "no-visitor", "`visitor` must be `visitor:` and 32 hexadecimal digits, as camp.js makes it")
+    from rules_engine.engine.values import identity
+
+    try:
+        known = identity(contact, "`contact`")
+    except ValueError as error:
+        raise Problem(422, "no-contact", str(error)) from None
+    if known.startswith("visitor:"):
+        raise Problem(422, "no-contact", "`contact` must be a known contact's id, not a visitor's")
+    await web.record(web.identified(visitor, known))
+    return json_response({"status": "accepted", "visitor": visitor, "contact": known}, 202)
+
+
+# ---------------------------------------------------------------- shared
+
+
+def _namer(web: Web, request: Request) -> Callable[[int], tuple[str, bool]]:
+    """An id for an item without one, and whether a repeat of the request gives the same."""
+    key = request.headers.get("idempotency-key", "").strip()
+    if len(key) > 200:
+        raise Problem(400, "bad-key", "the header Idempotency-Key is longer than 200 characters")
+    if key:
+        return lambda number: (f"key:{short(request.url.path, key)}:{number}", True)
+    return lambda number: (f"http:{web.chance()}", False)
+
+
+async def _take(web: Web, request: Request, make: Make) -> Response:
+    lines, single = await bodies.items(request)
+    fates: list[Fate | None] = [None] * len(lines)
+    arrivals, places, without = [], [], 0
+    for index, line in enumerate(lines):
+        if index % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
+        try:
+            if line.record is None:
+                raise ValueError(line.reason)
+            arrival, anonymous = make(line)
+        except (ValueError, TypeError, OverflowError) as error:
+            fates[index] = Fate("rejected", str(error))
+            continue
+        arrivals.append(arrival)
+        places.append(index)
+        without += anonymous
+    for index, fate in zip(places, await web.record(arrivals), strict=True):
+        fates[index] = fate
+    ids = dict(zip(places, (arrival.cause.id for arrival in arrivals), strict=True))
+    if single:
+        return _single(fates[0], ids.get(0), bool(without))
+    return _batch(lines, fates, ids, without, numbered=bodies.media(request) != bodies.JSON)
+
+
+def _single(fate: Fate | None, id: str | None, without: bool) -> Response:
+    assert fate is not None
+    if fate.status == "rejected":
+        raise Problem(422, "bad-item", _visible(fate.reason))
+    if fate.status == "conflict":
+        raise Problem(409, "id-conflict", fate.reason, id=id)
+    answer = {"status": fate.status, "id": id, **({"warning": NO_ID} if without else {})}
+    return json_response(answer, 202 if fate.status == "accepted" else 200)
+
+
+def _batch(lines: list[Line], fates: list[Fate | None], ids: dict[int, str], without: int, numbered: bool) -> Response:
+    items: list[dict[str, Any]] = []
+    sums: Counter[str] = Counter()
+    for index, (line, fate) in enumerate(zip(lines, fates, strict=True)):
+        assert fate is not None
+        sums[fate.status] += 1
+        item: dict[str, Any] = {"index": index, "status": fate.status}
+        if numbered:
+            item["line"] = line.number
+        if index in ids:
+            item["id"] = ids[index]
+        if fate.reason:
+            item["reason"] = _visible(fate.reason)
+        items.append(item)
+    answer: dict[str, Any] = {
+        "accepted": sums["accepted"], "duplicates": sums["duplicate"], "conflicts": sums["conflict"], "rejected": sums["rejected"],
+        "without_id": without, "items": items,
+    }  # fmt: skip
+    if without:
+        answer["warning"] = NO_ID
+    return json_response(answer, 207 if sums["rejected"] or sums["conflict"] else 200)
+
+
+def _visible(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _utc(now: int) -> str:
+    from rules_engine.runtime.calendar import format_utc
+
+    return format_utc(now)
