@@ -9,7 +9,7 @@ from typing import Any
 
 from rules_engine.cli import errors, output
 from rules_engine.cli.errors import Trouble, usage
-from rules_engine.cli.settings import Settings
+from rules_engine.cli.settings import Address, Settings
 
 
 def load_project(paths: Iterable[Path], settings: Settings) -> Any:
@@ -57,6 +57,13 @@ def open_store(
 
     settings = settings or Settings({"database": db})
     path = settings.database
+    if isinstance(path, Address):
+        opened = store.open_store(path.url, create=create, readonly=not write)
+        try:
+            yield opened
+        finally:
+            opened.close()
+        return
     if not path.exists() and not create:
         where = "" if settings.file or db else f"; there is no camp.toml in {settings.folder} or above it"
         raise Trouble(

@@ -23,14 +23,14 @@ def status_command(db: str | None, as_json: bool) -> None:
     """Show what is going on, at a glance: people, events, what is to leave, and what needs a person."""
     from rules_engine.cli.loading import open_store
     from rules_engine.runtime.calendar import format_utc
-    from rules_engine.store.lock import is_running
 
     settings = Settings({"database": db})
     with open_store(db, settings=settings) as store:
+        running = store.running()
         counts, wake, leaves, aside = store.counts(), store.next_wake(), store.next_effect(), store.set_aside(5)
         versions = store.programs()
     record = {
-        "running": is_running(settings.database),
+        "running": running,
         "contacts": counts.contacts,
         "waiting": counts.waiting,
         "events": dict(counts.events),

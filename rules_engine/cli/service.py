@@ -41,7 +41,8 @@ def run_command(
     """Run this project's campaigns: take in events, do what is due, hand over messages.
 
     Without options it runs until it is told to end (Ctrl-C or SIGTERM), and finishes what it is doing. It may be killed at
-    any moment: it goes on where it was. Only one `camp run` can work on a database.
+    any moment: it goes on where it was. Only one `camp run` can work on a database file; on a PostgreSQL server several
+    share the work.
     """
     from rules_engine.cli import operating
     from rules_engine.cli.loading import load_project, moment, open_store
@@ -90,6 +91,7 @@ def _run(
     from rules_engine.clock import SystemClock
     from rules_engine.service import loop
 
+    clock = store.clock if store.leases else SystemClock()  # on a server all workers go by its clock
     # A plugin sees its own table and nothing else, but for the folder of the texts, which is the project's.
     tables = settings.tables(sorted({*loaded.host.plugins, *loaded.host.providers.values()}))
     links = signed_links(settings)
@@ -106,7 +108,7 @@ def _run(
     if ends:
         with output.Ticker() as ticker:
             return loop.run_once(
-                store, loaded.program, loaded.host, SystemClock(), until, lambda done: ticker.show(_progress(done)), **options
+                store, loaded.program, loaded.host, clock, until, lambda done: ticker.show(_progress(done)), **options
             )
     if web is not None:
         options["beside"] = beside(web, loaded, settings, options["settings"])
@@ -114,7 +116,7 @@ def _run(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
         f"on {settings.database}; Ctrl-C ends"
     )
-    return loop.run_forever(store, loaded.program, loaded.host, SystemClock(), **options)
+    return loop.run_forever(store, loaded.program, loaded.host, clock, **options)
 
 
 def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> int:
@@ -124,6 +126,13 @@ def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> i
     from pathlib import Path
 
     from rules_engine.cli.loading import open_store
+    from rules_engine.cli.settings import Address
+
+    if isinstance(settings.database, Address):
+        raise errors.Trouble(
+            "--dry-run plays on a copy of a database file, and this database is on a server",
+            "restore a dump into a database of its own and run with --db on that one, with --no-dispatch",
+        )
 
     with tempfile.TemporaryDirectory(prefix="camp-dry-run-") as folder:
         copy = Settings({"database": str(Path(folder) / "copy.db")})

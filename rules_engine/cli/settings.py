@@ -14,7 +14,7 @@ PROJECT_FILE = "camp.toml"
 
 DEFAULTS: dict[str, tuple[Any, str]] = {
     "name": (None, "what the project is called"),
-    "database": ("camp.db", "the file with contacts, events and what was done"),
+    "database": ("camp.db", "the file with contacts, events and what was done, or postgresql://… for several workers"),
     "templates": ("templates", "the folder with the texts of messages"),
     "format": ("human", "how check reports: human, short, json, github, sarif"),
 }
@@ -140,14 +140,42 @@ class Settings:
         return found
 
     @property
-    def database(self) -> Path:
-        """The database's file: a flag or a variable counts from where we are, camp.toml from where it stands."""
+    def database(self) -> Path | Address:
+        """The database's file: a flag or a variable counts from where we are, camp.toml from where it stands. Or its address."""
         setting = self.get("database")
         if not isinstance(setting.value, str) or not setting.value:
-            raise Trouble(f'{setting.source}: database must be the name of a file, such as "camp.db"')
+            raise Trouble(f'{setting.source}: database must be the name of a file, such as "camp.db", or postgresql://…')
+        if setting.value.startswith(("postgresql://", "postgres://")):
+            return Address(setting.value)
         path = Path(setting.value).expanduser()
         base = Path.cwd() if setting.source in (FLAGS["database"], "CAMP_DATABASE") else self.folder
         return path if path.is_absolute() else base / path
+
+    @property
+    def database_file(self) -> Path:
+        """The database's file. Trouble where it is on a server: what asks for this works on files only."""
+        path = self.database
+        if isinstance(path, Address):
+            raise Trouble(f"this works on a database file, and {path} is on a server", "docs/cluster.md tells what to do there")
+        return path
+
+
+class Address:
+    """Where a database on a server is. As a text it is without its password."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __str__(self) -> str:
+        from urllib.parse import urlsplit, urlunsplit
+
+        parts = urlsplit(self.url)
+        user, at, host = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host))
+
+    def exists(self) -> bool:
+        """Nobody knows before it was asked: opening says so in words."""
+        return True
 
 
 FLAGS = {"database": "--db"}
@@ -199,4 +227,6 @@ def _paths(content: Mapping[str, Any], prefix: str = "") -> list[str]:
 def shown(setting: Setting) -> Any:
     """A value as it may be shown: secrets are not."""
     name = setting.name.lower()  # all of it: [web.tokens] names each token by its owner
+    if name == "database" and isinstance(setting.value, str) and "://" in setting.value:
+        return str(Address(setting.value))
     return "(hidden)" if setting.value and any(secret in name for secret in SECRETS) else setting.value

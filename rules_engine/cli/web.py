@@ -66,5 +66,5 @@ def beside(address: str, loaded: Any, settings: Settings, plugins: Mapping[str, 
 def _opener(settings: Settings) -> Callable[[bool], Any]:
     from rules_engine import store
 
-    path = settings.database
+    path = getattr(settings.database, "url", settings.database)
     return lambda readonly: store.open_store(path, readonly=readonly)

@@ -100,13 +100,15 @@ class Dispatcher:
         self._breakers: dict[str, Breaker] = {}
         self._ended: list[tuple[Job, Outcome]] = []  # not yet recorded
         self._asking: set[str] = set()  # unknown effects whose provider is being asked
+        self._mine: set[str] = set()  # effects claimed here whose outcome is not recorded yet
         self._look = LOOK
 
     # ------------------------------------------------------------ verbs
 
     def recover(self) -> list[EffectRow]:
-        """After a start: what a dead process left behind. Returns the effects that are now unknown."""
-        lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat, self._first_look_up)
+        """After a start, or when others' work came here: what a dead process left behind, but for what is under way here. Returns the
+        effects that are now unknown."""
+        lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat, self._first_look_up, self._mine)
         for effect in lost:
             log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail, extra=named("effect.unknown", effect))
         return lost
@@ -180,6 +182,7 @@ class Dispatcher:
             for candidate in claimed
         ]
         if jobs:
+            self._mine.update(candidate.effect.id for candidate in claimed)
             self._faults(points.BEFORE_CALL)
         return jobs
 
@@ -201,7 +204,7 @@ class Dispatcher:
         self._store.settle(settlements, news)
         ended, self._ended = self._ended, []
         for job, outcome in ended:
-            self._asking.discard(job.candidate.effect.id)
+            (self._asking if job.asks else self._mine).discard(job.candidate.effect.id)
             if until is None and not job.asks:
                 self._tell_breaker(job.candidate.effect.action, outcome)
         return Counter(settlement.state for settlement in settlements)
@@ -254,10 +257,20 @@ class Dispatcher:
 
     # ------------------------------------------------------------ hand-over
 
+    def living(self, contact: str, state: bytes | None) -> tuple[str, dict[str, Any] | None]:
+        """Who a contact is today, with the state: one that was merged into another leaves its messages to that one."""
+        values = codec.load(state) if state else None
+        while values is not None and (gone := merged_into(values)) is not None:
+            contact = gone
+            row = self._store.contacts([contact]).get(contact)
+            values = codec.load(row.state) if row is not None else None
+        return contact, values
+
     def _call(self, candidate: Candidate) -> Call:
         effect = candidate.effect
-        contact = dict(self._attributes(codec.load(candidate.state))) if candidate.state else {}
-        contact.setdefault("id", effect.contact)
+        name, state = self.living(effect.contact, candidate.state)
+        contact = dict(self._attributes(state)) if state is not None else {}
+        contact.setdefault("id", name)
         at = datetime.fromtimestamp(effect.at / 1000, UTC)
         return Call(
             effect.id,
@@ -433,9 +446,9 @@ class _Bench:
         over = expiry(effect, self._now)
         if over is not None:
             return over._replace(news=tuple(dispatcher._news(effect, "expired", over.detail, self._now)))
-        if candidate.state is None:
+        _, state = dispatcher.living(effect.contact, candidate.state)
+        if state is None:
             return None
-        state = codec.load(candidate.state)
         if dispatcher._recheck is None:
             told = effect.channel is not None and effect.message_class != "internal"
             return consent(effect, dispatcher._attributes(state)) if told else None
@@ -551,6 +564,15 @@ def idempotency(action: Action, settings: Mapping[str, Any]) -> str:
             return "none"
         return answer if answer in ("none", "key", "lookup") else "none"
     return "none" if action.idempotency == "key" and not action.window else action.idempotency
+
+
+def merged_into(state: Mapping[str, Any]) -> str | None:
+    """The engine's word on a contact that was merged away; asked by key first, because hardly any was."""
+    if "into" not in state:
+        return None
+    from rules_engine import engine
+
+    return engine.merged_into(state)
 
 
 def real_attributes() -> Attributes:

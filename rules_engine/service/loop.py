@@ -24,10 +24,11 @@ from rules_engine.host import Host
 from rules_engine.service import faults as points
 from rules_engine.service import throttle
 from rules_engine.service.dispatch import Attributes, Dispatcher
+from rules_engine.service.leased import LeasedRunner
 from rules_engine.service.logs import about
 from rules_engine.service.notify import alive, notify
 from rules_engine.service.pump import Engine, Pump, Turn
-from rules_engine.service.runner import Runner
+from rules_engine.service.runner import Runner, ThreadRunner
 from rules_engine.service.sent import SentJournal
 from rules_engine.service.spool import Spool
 from rules_engine.service.throttle import Throttles
@@ -123,11 +124,13 @@ class Service:
         self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
         if hasattr(program, "warm"):  # a test's program may be anything with a digest
             program.warm()
-        lost = sent.reconcile(store, clock.now()) if sent is not None and dispatch else []
-        store.record_program(program.digest, sources or {})
-        store.rouse(program.digest, store.position().clock)
-        self.pump = Pump(store, program, engine, faults=faults, **pump)
+        self._program, self._sources, self._sent = program, sources or {}, sent
+        self._make_pump = lambda: Pump(store, program, engine, faults=faults, **pump)
         real = engine is None
+        make_runner = None
+        if store.leases:
+            runner = LeasedRunner(runner or ThreadRunner(), store.hold)
+            make_runner = lambda: LeasedRunner(ThreadRunner(1), store.hold)  # noqa: E731
         self.dispatcher = (
             Dispatcher(
                 store,
@@ -137,8 +140,10 @@ class Service:
                 project=project,
                 attributes=attributes,
                 recheck=_recheck(program) if real else None,
+                key_fields=_key_fields(program) if real else None,
                 throttles=Throttles(throttle.of_program(program), throttle.of_settings(settings or {})),
                 runner=runner,
+                make_runner=make_runner,
                 faults=faults,
                 sent=sent,
                 meter=meter,
@@ -146,9 +151,21 @@ class Service:
             if dispatch
             else None
         )
-        self.summary.at = self.pump.at
-        if self.dispatcher is not None:
-            self.summary.unknown = len(lost) + len(self.dispatcher.recover())
+        self.begin()
+
+    def begin(self) -> None:
+        """From what the store says, at the start and when `Store.tend` says that it touches something else now. A worker without a shard
+        changes nothing."""
+        store, program = self._store, self._program
+        self.waits = store.leases and not store.mine
+        lost = self._sent.reconcile(store, self._clock.now()) if self._sent is not None and self.dispatcher is not None else []
+        if not self.waits:
+            store.record_program(program.digest, self._sources)
+            store.rouse(program.digest, store.position().clock)
+        self.pump = self._make_pump()
+        self.summary.at = max(self.summary.at, self.pump.at)
+        if self.dispatcher is not None and not self.waits:
+            self.summary.unknown += len(lost) + len(self.dispatcher.recover())
 
     def work(self, until: int | None = None) -> bool:
         """All that can be done now (or up to `until`, in a replay): log, wake-ups, hand-overs, and what they lead to. False if
@@ -163,6 +180,8 @@ class Service:
 
     def beat(self) -> bool:
         """A little of everything, live: one block, one claim. Whether there was something to do."""
+        if self.waits:
+            return False
         turn = self.pump.live(self._clock)
         if turn is not None:
             self._count(turn)
@@ -204,9 +223,11 @@ class Service:
         """Records the hand-overs that are under way, for so long at most; begins none."""
         end = self._clock.now() + milliseconds
         while self.dispatcher is not None and self.dispatcher.flying and self._clock.now() < end:
-            if not self.dispatcher.wait(POLL):
-                continue
+            ended = self.dispatcher.wait(POLL)
             try:
+                self._store.tend(leaving=True)
+                if not ended:
+                    continue
                 self.summary.effects.update(self.dispatcher.gather())
             except StoreError as error:
                 if not error.passing:
@@ -252,6 +273,12 @@ def _recheck(program: Any) -> Any:
     return lambda state, effect, now: recheck(program, state, effect, now)
 
 
+def _key_fields(program: Any) -> Any:
+    from rules_engine.engine import key_fields
+
+    return lambda effect: key_fields(program, effect)
+
+
 def run_once(
     store: Store,
     program: Any,
@@ -281,9 +308,10 @@ def run_forever(
     **options: Any,
 ) -> RunSummary:
     """Runs until SIGTERM or SIGINT, then finishes the current block and hand-over and returns. Trouble that passes (a locked
-    database, a full disk) is waited out. beside: what runs in threads of its own meanwhile (the web), begun once the lock is held and
-    drained at the end. options: see Service. Raises StoreError for what does not pass."""
-    with store.run_lock(), draining(options.pop("stop", None)) as stop:
+    database, a full disk, a server that restarts) is waited out. Where the store has leases, several processes share the work. beside:
+    what runs in threads of its own meanwhile (the web), begun once the lock is held and drained at the end. options: see Service. Raises
+    StoreError for what does not pass."""
+    with store.run_lock(alone=False, program=program.digest), draining(options.pop("stop", None)) as stop:
         service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
         with beside(stop) if beside is not None else contextlib.nullcontext():
             _Loop(service, store, clock, service.chores).run()
@@ -301,6 +329,7 @@ class _Loop:
         self._service, self._store, self._clock, self._chores = service, store, clock, chores
         self._scheduler = schedule.Scheduler()
         self._trouble = 0  # failed beats in a row
+        self._shaken = False  # what is in memory may not be what the store has
         self._busy = False
         self._hang_bell()
 
@@ -339,11 +368,16 @@ class _Loop:
 
     def _beat(self) -> None:
         try:
+            self._shaken = self._store.tend() or self._shaken
+            if self._shaken:
+                self._service.begin()
+                self._shaken = False
             self._busy = self._service.beat()
             self._trouble = 0
         except StoreError as error:
             if not error.passing:
                 raise
+            self._shaken = self._store.leases  # a commit may have taken place although nobody could say so
             self._trouble += 1
             self._busy = False
             log.error("%s; trying again. %s", error.message, error.help, extra=about(what="store.trouble"))

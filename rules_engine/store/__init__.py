@@ -1,8 +1,8 @@
 """What Camp remembers: contacts' states, the event log, the decision journal, the outbox, program versions.
 
-Owns the port (`port.py`: nouns, verbs, errors) and its two implementations with one contract suite: `memory.py` and `sqlite.py`,
-the only SQL of Camp. May import facts, decisions, clock and limits; never the engine, a plugin or the terminal. `open_store`
-imports SQLite lazily.
+Owns the port (`port.py`: nouns, verbs, errors) and its three implementations with one contract suite: `memory.py`, `sqlite.py` and
+`postgres.py`, the only SQL of Camp. May import facts, decisions, clock and limits; never the engine, a plugin or the terminal.
+`open_store` imports a database's driver when it is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from rules_engine.clock import Clock
     from rules_engine.store.port import Store
 
-__all__ = ["StoreError", "open_store"]
+__all__ = ["StoreError", "is_url", "open_store"]
+
+
+def is_url(database: object) -> bool:
+    """Whether a database is named by an address, and so on a PostgreSQL server."""
+    return str(database).startswith(("postgresql://", "postgres://"))
 
 
 def open_store(
@@ -28,7 +33,8 @@ def open_store(
     readonly: bool = False,
     faults: Callable[[str], None] | None = None,
 ) -> Store:
-    """Opens the SQLite database at `path` (":memory:" gives the in-memory twin). Raises StoreError.
+    """Opens the SQLite database at `path`, the PostgreSQL database of an address (postgresql://…), or for ":memory:" the in-memory
+    twin. Raises StoreError.
 
     create: make it if it is missing. readonly: for commands that only look; works while `camp run` is active. faults:
     told before and after each commit, see `Database`.
@@ -37,6 +43,10 @@ def open_store(
         from rules_engine.store.memory import MemoryStore
 
         return MemoryStore(clock)
+    if is_url(path):
+        from rules_engine.store.postgres import PostgresStore
+
+        return PostgresStore(str(path), clock, create=create and not readonly, readonly=readonly)
     from rules_engine.store.sqlite import SqliteStore
 
     more = {} if faults is None else {"faults": faults}

@@ -366,11 +366,15 @@ class MemoryStore:
         return any(item.effect == effect.id and item.number == effect.attempts for item in self._attempts)
 
     def unknown_after_restart(
-        self, now: int, repeatable: Callable[[EffectRow], bool], lookup_at: Callable[[EffectRow], int | None] = lambda effect: None
+        self,
+        now: int,
+        repeatable: Callable[[EffectRow], bool],
+        lookup_at: Callable[[EffectRow], int | None] = lambda effect: None,
+        but: Collection[str] = (),
     ) -> list[EffectRow]:
         """See Store."""
         lost = []
-        for effect in [effect for effect in self._effects.values() if effect.state == "claimed"]:
+        for effect in [effect for effect in self._effects.values() if effect.state == "claimed" and effect.id not in but]:
             again = repeatable(effect)
             changed = effect._replace(
                 state="ready" if again else "unknown",
@@ -645,11 +649,17 @@ class MemoryStore:
         """See Store."""
         return []
 
+    def size(self) -> int:
+        """See Store."""
+        return 0
+
     def maintain(self) -> None:
         """See Store."""
 
+    leases, mine = False, (0,)
+
     @contextmanager
-    def run_lock(self) -> Iterator[None]:
+    def run_lock(self, alone: bool = True, program: str = "") -> Iterator[None]:
         """See Store."""
         if self._locked:
             raise StoreError("another `camp run` is using this store", "wait for it to end, or stop it", "running")
@@ -658,6 +668,14 @@ class MemoryStore:
             yield
         finally:
             self._locked = False
+
+    def tend(self, leaving: bool = False) -> bool:
+        """See Store."""
+        return False
+
+    def hold(self, milliseconds: int) -> bool:
+        """See Store."""
+        return True
 
     def running(self) -> bool:
         """Whether somebody runs on this store now."""

@@ -57,8 +57,9 @@ class StoreError(Exception):
 
     @property
     def passing(self) -> bool:
-        """Whether trying again later can work: somebody else holds the lock, or the disk is full."""
-        return self.kind in ("locked", "full", "io")
+        """Whether trying again later can work: somebody else holds the lock, the disk is full, the server is away, or this worker was
+        taken for dead and can begin anew."""
+        return self.kind in ("locked", "full", "io", "lost", "fenced")
 
 
 class BadData(ValueError):
@@ -404,10 +405,15 @@ class Store(Protocol):
         """Records outcomes and what the log is told of them; returns how many counted."""
 
     def unknown_after_restart(
-        self, now: int, repeatable: Callable[[EffectRow], bool], lookup_at: Callable[[EffectRow], int | None] = lambda effect: None
+        self,
+        now: int,
+        repeatable: Callable[[EffectRow], bool],
+        lookup_at: Callable[[EffectRow], int | None] = lambda effect: None,
+        but: Collection[str] = (),
     ) -> list[EffectRow]:
         """Effects left `claimed` by a dead process: those that may safely be repeated become ready again under the same key, the
-        others `unknown`, to be looked up at `lookup_at`, which are returned. Call it under the run lock only."""
+        others `unknown`, to be looked up at `lookup_at`, which are returned. but: those that are under way in this process. Call it
+        under the run lock only."""
 
     def lookups(self, now: int, limit: int) -> list[Candidate]:
         """Unknown effects whose provider is to be asked by now, oldest first."""
@@ -511,11 +517,28 @@ class Store(Protocol):
     def check(self) -> list[str]:
         """What is wrong with the store, in sentences; empty if nothing is."""
 
+    def size(self) -> int:
+        """Bytes on the disk, about."""
+
     def maintain(self) -> None:
         """Housekeeping; safe at any time."""
 
-    def run_lock(self) -> AbstractContextManager[None]:
-        """The right to run; a second process gets StoreError, a killed one loses it at once."""
+    leases: bool
+    """Whether the right to run is a lease, which may end while it is held."""
+    mine: Sequence[int]
+    """The shards that this store works on; none while it waits for some. Only where there are leases."""
+
+    def run_lock(self, alone: bool = True, program: str = "") -> AbstractContextManager[None]:
+        """The right to run; a second process gets StoreError, a killed one loses it at once. alone = False: where the store has leases,
+        beside other workers of the same program (its digest), each with shards of its own; a killed one loses them when its lease ends."""
+
+    def tend(self, leaving: bool = False) -> bool:
+        """Keeps the right to run, and the shards fairly shared; call it every second or so, between two blocks. True: what this store
+        may touch has changed; begin anew from `position`. leaving: keeps the right, and changes nothing. Raises StoreError."""
+
+    def hold(self, milliseconds: int) -> bool:
+        """Whether the right to run lasts so long for certain; a lease is made longer if need be. Ask before a call that can't be undone.
+        From any thread: from another than the store's it waits for the next `tend` where the lease is too short."""
 
     def running(self) -> bool:
         """Whether somebody holds the run lock now."""

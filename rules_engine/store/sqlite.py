@@ -398,13 +398,27 @@ class SqliteStore(Upkeep, Outbox):
             said.append("the log has new rows before its cursor")
         return said
 
+    def size(self) -> int:
+        """See Store."""
+        return self.path.stat().st_size
+
     def maintain(self) -> None:
         """See Store."""
         self._db.maintain()
 
-    def run_lock(self) -> AbstractContextManager[None]:
+    leases, mine = False, (0,)
+
+    def run_lock(self, alone: bool = True, program: str = "") -> AbstractContextManager[None]:
         """See Store."""
         return run_lock(self.path)
+
+    def tend(self, leaving: bool = False) -> bool:
+        """See Store."""
+        return False
+
+    def hold(self, milliseconds: int) -> bool:
+        """See Store."""
+        return True
 
     def running(self) -> bool:
         """Whether some process runs on this database now."""

@@ -127,7 +127,7 @@ class Outbox:
                     break
                 if verdict.state == "claimed":
                     raw.execute(_CLAIM, (now, candidate.effect.seq))
-                    claimed.append(candidate._replace(effect=_claimed(candidate.effect, now)))
+                    claimed.append(candidate._replace(effect=claimed_effect(candidate.effect, now)))
                     for name, slot, oldest in verdict.spent:
                         raw.execute(_SPEND, (name, slot))
                         raw.execute("DELETE FROM throttle WHERE name = ? AND slot < ?", (name, oldest))
@@ -197,7 +197,11 @@ class Outbox:
         return counted
 
     def unknown_after_restart(
-        self, now: int, repeatable: Callable[[EffectRow], bool], lookup_at: Callable[[EffectRow], int | None] = lambda effect: None
+        self,
+        now: int,
+        repeatable: Callable[[EffectRow], bool],
+        lookup_at: Callable[[EffectRow], int | None] = lambda effect: None,
+        but: Collection[str] = (),
     ) -> list[EffectRow]:
         """See Store."""
         if self._db.one("SELECT 1 FROM effect WHERE state = 'claimed' LIMIT 1") is None:
@@ -206,6 +210,8 @@ class Outbox:
         with self._db.tx("restart") as raw:
             for values in raw.execute(f"SELECT {_EFFECT} FROM effect WHERE state = 'claimed' ORDER BY seq").fetchall():
                 effect = effect_row(values)
+                if effect.id in but:
+                    continue
                 again = repeatable(effect)
                 state, detail = ("ready", RESTARTED) if again else ("unknown", DIED)
                 next_at = effect.next_at if again else lookup_at(effect)
@@ -355,6 +361,7 @@ class Outbox:
         return min(times) if times else None
 
 
-def _claimed(effect: EffectRow, now: int) -> EffectRow:
+def claimed_effect(effect: EffectRow, now: int) -> EffectRow:
+    """An effect as its claim leaves it."""
     first = now if effect.first_claimed_at is None else effect.first_claimed_at
     return effect._replace(state="claimed", attempts=effect.attempts + 1, claimed_at=now, first_claimed_at=first)
