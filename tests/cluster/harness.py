@@ -199,11 +199,15 @@ def fork(work: Callable[[], None]) -> int:
     """A process of its own; exit code 0 if the work was done."""
     gc.collect()
     sys.stdout.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         return child
     code = 1
     try:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # told to end before it has begun
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         work()
         code = 0
     except BaseException:
