@@ -10,7 +10,7 @@ from pathlib import Path
 if __name__ == "__main__" and __spec__ is None:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import absence, check, durable, matching, simulation
+from benchmarks import absence, check, durable, matching, simulation, smtp_out
 from benchmarks.measure import machine
 
 
@@ -24,6 +24,7 @@ def sections(quick: bool) -> dict:
         "Absence": lambda: absence.report(absence.measure(rounds=rounds)),
         "Durable": lambda: durable.report(durable.measure(rounds=disk_rounds, memory_events=memory)),
         "Simulation": lambda: simulation.report(simulation.measure()),
+        "Messages out": lambda: smtp_out.report(smtp_out.measure(rounds=rounds)),
         "Command line": lambda: check.report(check.measure()),
     }
 

@@ -36,7 +36,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from rules_engine.plugin import Call, Outcome
 
@@ -172,19 +172,61 @@ def hand_over(
     resolve: Resolver = system_resolver,
 ) -> Outcome:
     """Sends one request and says what is known of it. Never raises for what the network or the receiver does."""
+    answer = ask(call, method, url, headers, body, timeout, resolve)
+    target = target_of(url)
+    return outcome_of(answer, isinstance(target, Target) and _deduplicates(call.settings, target.host))
+
+
+def ask(
+    call: Call,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    timeout: float | None = None,
+    resolve: Resolver = system_resolver,
+) -> Answer:
+    """Sends one request; what came back, for callers that know more of the receiver than `outcome_of`. Never raises for what the
+    network or the receiver does. The body is JSON unless the headers say otherwise."""
     from rules_engine_plugins._handover import effect_id, seconds
 
     problem = problem_of(method, url, headers)
+    if not problem and body is not None and len(body) > MAX_REQUEST_BYTES:
+        problem = f"the body has more than {MAX_REQUEST_BYTES:,} bytes"
     if problem:
-        return Outcome("failed", problem)
-    if body is not None and len(body) > MAX_REQUEST_BYTES:
-        return Outcome("failed", f"the body has more than {MAX_REQUEST_BYTES:,} bytes")
+        return Answer(0, problem, sent=False, refused=True)
     target = target_of(url)
     assert isinstance(target, Target)
     all_headers = _headers(call, target, effect_id(call), body) | dict(headers)
     limit = min(timeout or seconds(call.settings.get("timeout")) or 10.0, MAX_SECONDS)
-    answer = exchange(target, method, all_headers, body, limit, call.settings.get("allow_private") or (), resolve)
-    return outcome_of(answer, _deduplicates(call.settings, target.host))
+    return exchange(target, method, all_headers, body, limit, call.settings.get("allow_private") or (), resolve)
+
+
+def form(fields: Mapping[str, str]) -> tuple[dict[str, str], bytes]:
+    """(headers, body) of an HTML form's fields."""
+    body = "&".join(f"{quote(name, safe='')}={quote(value.encode('utf-8', 'replace'), safe='')}" for name, value in fields.items())
+    return {"Content-Type": "application/x-www-form-urlencoded"}, body.encode("ascii")
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    """The header of Basic authentication (RFC 7617)."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")}
+
+
+def fields_of(answer: Answer) -> Mapping[str, Any]:
+    """The answer's JSON object; empty if it is none."""
+    import json
+
+    try:
+        found = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def words(value: Any, most: int = 200) -> str:
+    """A stranger's text as one short line."""
+    return " ".join(re.sub(r"[^\x20-\x7e\xa0-\uffff]|[\ud800-\udfff]", " ", str(value if value is not None else "")).split())[:most]
 
 
 def _headers(call: Call, target: Target, name: str, body: bytes | None) -> dict[str, str]:

@@ -45,6 +45,10 @@ class Message(NamedTuple):
     reply_to: str | None = None
     unsubscribe: str | None = None
     attachments: tuple[Attachment, ...] = ()
+    agent: str | None = None  # "Name <a@b>" for the header Sender
+    domain: str | None = None  # right side of the Message-ID; default: the sender's
+    cc: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()  # further ones, checked here
 
 
 class Built(NamedTuple):
@@ -150,18 +154,19 @@ def build(message: Message) -> Built:
     to, subject = address(message.to), clean(message.subject)
     if not subject:
         raise MailFault("the message has no subject")
-    message_id = f"<{message.id}@{sender.rpartition('@')[2]}>"
-    headers = [
-        ("Date", date(message.at)),
-        ("From", _phrase(name, sender)),
-        ("To", to),
-        ("Subject", encode(subject)),
-        ("Message-ID", message_id),
-    ]
+    message_id = f"<{message.id}@{message.domain or sender.rpartition('@')[2]}>"
+    headers = [("Date", date(message.at)), ("From", _phrase(name, sender))]
+    if message.agent:
+        headers.append(("Sender", _phrase(*mailbox(message.agent))))
+    headers.append(("To", to))
+    if message.cc:
+        headers.append(("Cc", ",\r\n ".join(map(address, message.cc))))
+    headers += [("Subject", encode(subject)), ("Message-ID", message_id)]
     if message.reply_to:
         headers.append(("Reply-To", address(message.reply_to)))
     if message.unsubscribe:
         headers += _unsubscribe(message.unsubscribe)
+    headers += _further(message.headers)
     headers.append(("MIME-Version", "1.0"))
     text, html = clean_body(message.text), clean_body(message.html) if message.html is not None else None
     content, body = _body(text, html, message)
@@ -178,6 +183,33 @@ def _unsubscribe(url: str) -> list[tuple[str, str]]:
     if url.startswith("https://"):  # RFC 8058: one click only by https
         headers.append(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
     return headers
+
+
+FURTHER = frozenset(
+    """auto-submitted comments feedback-id importance in-reply-to keywords list-archive list-help list-id list-owner list-post
+    organization precedence priority references""".split()
+)
+"""Headers that an author may set besides X-…: none of them says who sends, who receives, or what a part is."""
+
+
+def _further(headers: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
+    """Author's headers. A text with line breaks becomes one line; one beyond ASCII is encoded, which only free text may be."""
+    if len(headers) > 30:
+        raise MailFault("there are more than 30 further headers")
+    found = []
+    for name, value in headers:
+        free = re.fullmatch(r"[Xx]-[A-Za-z0-9-]{1,60}", name) is not None
+        if not free and name.lower() not in FURTHER:
+            raise MailFault(f"the header {name[:40]!r} can't be set: known are X-… and {', '.join(sorted(FURTHER))}")
+        line = clean(value)
+        if not line:
+            continue
+        if not line.isascii() or len(line) + len(name) > 900:
+            if not free and name.lower() not in ("comments", "keywords", "organization"):
+                raise MailFault(f"the header {name} has characters beyond ASCII, or is too long")
+            line = encode(line)
+        found.append((name, line))
+    return found
 
 
 def _body(text: str, html: str | None, message: Message) -> tuple[list[tuple[str, str]], str]:
@@ -237,11 +269,12 @@ def _compare(
     name, sender, to, subject = said
     parsed = message_from_bytes(data)
     good = (
-        [key for key, _ in parsed.items()] == [key for key, _ in headers]
-        and all(parsed[key].replace("\r\n", "").replace("\n", "") == value.replace("\r\n", "") for key, value in headers)
+        [(key, value.replace("\r\n", "").replace("\n", "")) for key, value in parsed.items()]
+        == [(key, value.replace("\r\n", "")) for key, value in headers]
         and _decoded(parsed["Subject"]) == subject
         and [address for _, address in getaddresses([parsed["To"]])] == [to]
         and [(_decoded(found), address) for found, address in getaddresses([parsed["From"]])] == [(name, sender)]
+        and [address for _, address in getaddresses(parsed.get_all("Cc", []))] == list(message.cc)
         and max(map(len, data.split(b"\r\n"))) <= 998
         and b"\n" not in data.replace(b"\r\n", b"")
         and b"\r" not in data.replace(b"\r\n", b"")

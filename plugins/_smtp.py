@@ -1,4 +1,4 @@
-"""Hands one message to an SMTP server: one connection, one recipient, and an honest word on what is known afterwards.
+"""Hands messages to an SMTP server, one recipient a transaction, and says honestly what is known afterwards.
 
     no connection, no TLS, login refused       retry: it says nothing about this message, and not a byte of it has left
     4xx before the text of the message         retry
@@ -9,19 +9,35 @@
     250                                        accepted
 
 The connection is never weaker than the setting says: without STARTTLS on offer nothing is sent.
+
+A connection is kept for the next message of the same thread under the same settings (`max_messages`, `idle`), so nothing is shared
+and nothing is locked. It is only kept after an answer that was read to its end, and only used again if the server has neither closed
+it nor said anything since. If it fails all the same before the first byte of the text, a new one takes its place within the same
+attempt: the server can't have the message. `timeout` seconds are for the whole hand-over, so that a server that drips bytes can't
+outlast the action's own time-out and send behind the dispatcher's back.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import smtplib
 import socket
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rules_engine.plugin import Outcome
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
+MAX_SECONDS = 55.0  # below the action's own time-out
+MAX_MESSAGES = 100  # over one connection; many servers stop at that
+IDLE_SECONDS = 20.0  # servers hang up after minutes, firewalls forget earlier
+MAX_REPLY_BYTES = 65_536  # of one answer, all its lines
+
+_kept = threading.local()
 
 
 class Refused(Exception):
@@ -29,29 +45,106 @@ class Refused(Exception):
 
     def __init__(self, code: int, text: bytes | str, step: str) -> None:
         super().__init__(f"{step} was answered with {code} {_words(text)}".rstrip())
+        self.code, self.step = code, step
         self.permanent = code >= 500
 
 
-def hand_over(settings: Mapping[str, Any], sender: str, recipient: str, data: bytes) -> Outcome:
-    """Sends `data` (CRLF lines, 7-bit). Never raises for what the network or the server does."""
-    server: smtplib.SMTP | None = None
+class Gone(Exception):
+    """The line broke, or the time was over, before any byte of the text has left."""
+
+
+def hand_over(
+    settings: Mapping[str, Any], sender: str, recipient: str, data: bytes, copies: Sequence[str] = ()
+) -> Outcome:
+    """Sends `data` (CRLF lines, 7-bit). copies: further recipients of the same transaction; what becomes of them changes nothing but
+    the detail. Never raises for what the network or the server does."""
     try:
-        server = _connect(settings)
+        limit = min(_number(settings, "timeout", 30.0), MAX_SECONDS)
+    except ValueError as error:
+        return Outcome("retry", f"the mail server can't be used: {error}")
+    deadline = time.monotonic() + limit
+    line = _take(settings, deadline)
+    if line is not None:
+        line.patience = limit / 3  # a firewall may have forgotten the line: then there must be time for a new one
+        outcome = _try(settings, line, sender, recipient, data, copies)
+        if outcome is not None:
+            return outcome
+    try:
+        line = _connect(settings, deadline)
     except (OSError, smtplib.SMTPException, ValueError) as error:
         return Outcome("retry", f"the mail server can't be used: {_problem(error)}")
+    outcome = _try(settings, line, sender, recipient, data, copies)
+    assert outcome is not None
+    return outcome
+
+
+def _try(
+    settings: Mapping[str, Any], line: _Line, sender: str, recipient: str, data: bytes, copies: Sequence[str]
+) -> Outcome | None:
+    """One transaction; None if the line was an old one and is to be replaced (nothing of the text has left)."""
+    old = line.messages > 0
     try:
-        try:
-            _envelope(server, str(settings.get("envelope_from") or sender), recipient)
-        except Refused as refusal:
-            return Outcome("failed" if refusal.permanent else "retry", str(refusal))
-        except (OSError, smtplib.SMTPException, ValueError) as error:
-            return Outcome("retry", f"the mail server went away before the message: {_problem(error)}")
-        return _text(server, data)
-    finally:
-        _part(server)
+        refused = line.envelope(sender, recipient, copies)
+    except Refused as refusal:
+        outworn = old and (refusal.code == 421 or refusal.step in ("RSET", "MAIL"))  # idle, or enough messages over one line
+        _give_back(settings, line, usable=refusal.code != 421 and not outworn and not line.spoiled)
+        return None if outworn else Outcome("failed" if refusal.permanent else "retry", str(refusal))
+    except Gone as error:
+        line.close()
+        return None if old and line.left() > 0 else Outcome("retry", f"the mail server went away before the message: {error}")
+    outcome = line.text(data)
+    _give_back(settings, line, usable=not line.dirty)
+    if refused and outcome.state == "accepted":
+        return outcome._replace(detail=f"{outcome.detail}; not to {'; '.join(refused)}"[:900])
+    return outcome
 
 
-def _connect(settings: Mapping[str, Any]) -> smtplib.SMTP:
+# ---------------------------------------------------------------- kept connections
+
+
+def _take(settings: Mapping[str, Any], deadline: float) -> _Line | None:
+    """The connection of this thread for these settings, if it is still good; one that is not is closed."""
+    line = _lines().pop(_key(settings), None)
+    if line is None:
+        return None
+    line.deadline = deadline
+    if line.messages >= line.most or time.monotonic() - line.used > line.idle or not line.quiet():
+        line.part()
+        return None
+    return line
+
+
+def _give_back(settings: Mapping[str, Any], line: _Line, usable: bool) -> None:
+    line.messages += 1
+    if not usable or line.messages >= line.most:
+        line.part()
+        return
+    line.used = time.monotonic()
+    _lines()[_key(settings)] = line
+
+
+def _lines() -> dict[tuple[str, ...], _Line]:
+    if getattr(_kept, "process", 0) != os.getpid():  # a fork must not talk on its parent's lines
+        _kept.process, _kept.lines = os.getpid(), {}
+    lines: dict[tuple[str, ...], _Line] = _kept.lines
+    return lines
+
+
+def _key(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(settings.get(name)) for name in ("host", "port", "tls", "user", "password", "helo", "ca_file"))
+
+
+def forget() -> None:
+    """Closes what this thread keeps open."""
+    for line in _lines().values():
+        line.part()
+    _lines().clear()
+
+
+# ---------------------------------------------------------------- connecting
+
+
+def _connect(settings: Mapping[str, Any], deadline: float) -> _Line:
     """A connection that has said hello, is encrypted and logged in as the settings ask."""
     mode = str(settings.get("tls", "starttls"))
     if mode not in PORTS:
@@ -59,73 +152,225 @@ def _connect(settings: Mapping[str, Any]) -> smtplib.SMTP:
     host, port = str(settings.get("host") or ""), int(settings.get("port") or PORTS[mode])
     if not host:
         raise ValueError("the setting host is missing")
-    timeout = min(float(settings.get("timeout") or 30.0), 55.0)  # below the action's own time-out
+    line = _Line(deadline, _whole(settings, "max_messages", MAX_MESSAGES), _number(settings, "idle", IDLE_SECONDS))
     # Without a name smtplib asks the DNS for ours, which can take its own time-out.
-    name = str(settings.get("helo") or socket.gethostname() or "localhost")
-    if mode == "tls":
-        import ssl
-
-        server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, name, timeout=timeout, context=ssl.create_default_context())
-    else:
-        server = smtplib.SMTP(host, port, name, timeout=timeout)
+    line.local_hostname = str(settings.get("helo") or socket.gethostname() or "localhost")
+    line.secure = _context(settings) if mode != "none" else None
+    line.implicit = mode == "tls"
+    line._host = host  # what smtplib asks the certificate for after STARTTLS
     try:
-        _prepare(server, mode, settings)
+        code, text = line.connect(host, port)
+        if code != 220:
+            raise smtplib.SMTPConnectError(code, text)
+        _prepare(line, mode, settings)
     except BaseException:
-        server.close()
+        line.close()
         raise
-    return server
+    return line
 
 
-def _prepare(server: smtplib.SMTP, mode: str, settings: Mapping[str, Any]) -> None:
-    server.ehlo_or_helo_if_needed()
+def _context(settings: Mapping[str, Any]) -> Any:
+    import ssl
+
+    return ssl.create_default_context(cafile=str(settings["ca_file"]) if settings.get("ca_file") else None)
+
+
+def _prepare(line: _Line, mode: str, settings: Mapping[str, Any]) -> None:
+    line.ehlo_or_helo_if_needed()
     if mode == "starttls":
-        import ssl
-
-        server.starttls(context=ssl.create_default_context())  # raises if it is not on offer
-        server.ehlo_or_helo_if_needed()
+        line.starttls(context=line.secure)  # raises if it is not on offer
+        line.ehlo_or_helo_if_needed()
     if settings.get("user"):
-        server.login(str(settings["user"]), str(settings.get("password") or ""))
+        line.login(str(settings["user"]), str(settings.get("password") or ""))
 
 
-def _envelope(server: smtplib.SMTP, sender: str, recipient: str) -> None:
-    """MAIL, RCPT and DATA up to the server's 354. Raises Refused."""
-    for step, command in (("MAIL", f"MAIL FROM:<{sender}>"), ("RCPT", f"RCPT TO:<{recipient}>"), ("DATA", "DATA")):
-        if re.search(r"[\r\n\0]|[^\x00-\x7f]", command):
-            raise Refused(553, "the address can't be written in a command", step)
-        server.putcmd(command)
-        code, text = server.getreply()
-        expected = (354,) if step == "DATA" else (250, 251, 252)
-        if code not in expected:
+def _number(settings: Mapping[str, Any], name: str, default: float) -> float:
+    value = settings.get(name)
+    number = float(default if value is None or isinstance(value, bool) else value)
+    if not 0 < number < 1e6:
+        raise ValueError(f"the setting {name} = {value!r} is no number above 0")
+    return number
+
+
+def _whole(settings: Mapping[str, Any], name: str, default: int) -> int:
+    return max(1, int(_number(settings, name, default)))
+
+
+class _Line(smtplib.SMTP):
+    """A connection with one deadline over all that it does, and a cap on each answer."""
+
+    def __init__(self, deadline: float, most: int, idle: float) -> None:
+        super().__init__(local_hostname="unset", timeout=MAX_SECONDS)
+        self.deadline, self.most, self.idle = deadline, most, idle
+        self.patience: float | None = None  # seconds for the first answer on a kept line
+        self.messages, self.used, self.room = 0, 0.0, 0
+        self.dirty = False  # a transaction was begun and not ended
+        self.spoiled = False  # the server waits for a text that will not come
+        self.secure: Any = None
+        self.implicit = False
+
+    def left(self) -> float:
+        """Seconds to the deadline."""
+        return self.deadline - time.monotonic()
+
+    def hurry(self) -> float:
+        """What is left, for a time-out. Raises TimeoutError if nothing is."""
+        left = self.left() if self.patience is None else min(self.left(), self.patience)
+        if left <= 0:
+            raise TimeoutError("the time is over")
+        return left
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> Any:
+        raw = socket.create_connection((host, port), timeout=self.hurry())
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not self.implicit:
+            return raw
+        try:
+            return self.secure.wrap_socket(raw, server_hostname=host)
+        except BaseException:
+            raw.close()
+            raise
+
+    def send(self, s: Any) -> None:
+        """As in smtplib, within the deadline."""
+        if self.sock is not None:
+            self.sock.settimeout(self.hurry())
+        super().send(s)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """As in smtplib, within the deadline and the cap."""
+        self.room = MAX_REPLY_BYTES
+        if self.file is None:
+            self.file = io.BufferedReader(_Incoming(self))
+        return super().getreply()
+
+    def quiet(self) -> bool:
+        """Whether the server has neither hung up nor said anything unasked: an answer too many would be read as the next one's."""
+        if self.sock is None or self.file is None:
+            return False
+        self.room = MAX_REPLY_BYTES
+        try:
+            self.sock.settimeout(0.0)
+            self.file.peek(1)  # bytes, or the end
+        except BlockingIOError:
+            return True
+        except OSError as error:  # of TLS; the ssl module need not be there
+            return type(error).__name__ == "SSLWantReadError"
+        return False
+
+    def envelope(self, sender: str, recipient: str, copies: Sequence[str]) -> list[str]:
+        """MAIL, RCPT and DATA up to the server's 354; the refusals of copies. Raises Refused, Gone."""
+        try:
+            if self.dirty:
+                self._step("RSET", "RSET")
+            if not copies and self.has_extn("pipelining"):
+                self._pipelined((("MAIL", f"MAIL FROM:<{sender}>"), ("RCPT", f"RCPT TO:<{recipient}>"), ("DATA", "DATA")))
+                return []
+            self._step("MAIL", f"MAIL FROM:<{sender}>")
+            self.patience, self.dirty = None, True
+            self._step("RCPT", f"RCPT TO:<{recipient}>")
+            refused = []
+            for copy in copies:
+                try:
+                    self._step("RCPT", f"RCPT TO:<{copy}>")
+                except Refused as refusal:
+                    if refusal.code == 421:
+                        raise
+                    refused.append(f"{copy}: {refusal}"[:200])
+            self._step("DATA", "DATA")
+        except (OSError, smtplib.SMTPException, ValueError) as error:
+            raise Gone(_problem(error)) from error
+        return refused
+
+    def _pipelined(self, steps: Sequence[tuple[str, str]]) -> None:
+        """All commands at once (RFC 2920), which saves two journeys to the server and back; then all the answers. Raises the first
+        refusal. A server that says "go" though it refused this sender or recipient waits for a text: that line is of no more use."""
+        self.send("".join(_command(step, command) for step, command in steps))
+        refusal = None
+        for step, _ in steps:
+            try:
+                self._answer(step)
+            except Refused as found:
+                if found.code == 421:
+                    raise
+                refusal = refusal or found
+            else:
+                self.spoiled = step == "DATA" and refusal is not None
+                self.dirty = True
+            self.patience = None
+        if refusal is not None:
+            raise refusal
+
+    def _step(self, step: str, command: str) -> None:
+        self.send(_command(step, command))
+        self._answer(step)
+
+    def _answer(self, step: str) -> None:
+        code, text = self.getreply()
+        if 400 <= code < 600:
             raise Refused(code, text, step)
+        if code not in _EXPECTED[step]:  # no answer to this: the two sides are out of step
+            raise smtplib.SMTPResponseException(code, text)
+
+    def text(self, data: bytes) -> Outcome:
+        """The text and the server's verdict. From the first byte on, only the server's own answer tells anything."""
+        stuffed = re.sub(rb"(?m)^\.", b"..", data)
+        ending = b".\r\n" if stuffed.endswith(b"\r\n") else b"\r\n.\r\n"
+        if self.left() <= 0:
+            return Outcome("retry", "the time was over before the message")
+        try:
+            self.send(stuffed + ending)
+            code, text = self.getreply()
+        except (OSError, smtplib.SMTPException, ValueError) as error:
+            return Outcome("unknown", f"the message was sent and not answered: {_problem(error)}")
+        words = _words(text)
+        self.dirty = not 200 <= code < 600 or 300 <= code < 400
+        if code == 250:
+            queued = re.search(r"queued as ([\w.-]+)", words)
+            return Outcome("accepted", f"250 {words}".rstrip(), queued[1] if queued else "")
+        if 400 <= code < 600:
+            return Outcome("failed" if code >= 500 else "retry", f"the message was answered with {code} {words}".rstrip())
+        return Outcome("unknown", f"the message was answered with {code} {words}".rstrip())
+
+    def part(self) -> None:
+        """Says goodbye without waiting for an answer: nothing that comes now changes anything."""
+        try:
+            if self.sock is not None:
+                self.sock.settimeout(0.2)
+                self.sock.sendall(b"QUIT\r\n")
+        except OSError:
+            pass
+        self.close()
 
 
-def _text(server: smtplib.SMTP, data: bytes) -> Outcome:
-    """The text and the server's verdict. From the first byte on, only the server's own answer tells anything."""
-    stuffed = re.sub(rb"(?m)^\.", b"..", data)
-    ending = b".\r\n" if stuffed.endswith(b"\r\n") else b"\r\n.\r\n"
-    try:
-        assert server.sock is not None
-        server.sock.sendall(stuffed + ending)
-        code, text = server.getreply()
-    except (OSError, smtplib.SMTPException, ValueError) as error:
-        return Outcome("unknown", f"the message was sent and not answered: {_problem(error)}")
-    words = _words(text)
-    if code == 250:
-        queued = re.search(r"queued as ([\w.-]+)", words)
-        return Outcome("accepted", f"250 {words}".rstrip(), queued[1] if queued else "")
-    if 400 <= code < 600:
-        return Outcome("failed" if code >= 500 else "retry", f"the message was answered with {code} {words}".rstrip())
-    return Outcome("unknown", f"the message was answered with {code} {words}".rstrip())
+_EXPECTED = {"RSET": (250,), "MAIL": (250,), "RCPT": (250, 251, 252), "DATA": (354,)}
 
 
-def _part(server: smtplib.SMTP) -> None:
-    """Says goodbye without waiting for an answer: nothing that comes now changes the outcome."""
-    try:
-        if server.sock is not None:
-            server.sock.sendall(b"QUIT\r\n")
-    except OSError:
-        pass
-    server.close()
+def _command(step: str, command: str) -> str:
+    """The command's line. Raises Refused for an address that would be more than one command, or none."""
+    if re.search(r"[\r\n\0]|[^\x00-\x7f]", command):
+        raise Refused(553, "the address can't be written in a command", step)
+    return f"{command}\r\n"
+
+
+class _Incoming(io.RawIOBase):
+    """The reading side of a _Line, whichever socket it has (STARTTLS changes it)."""
+
+    def __init__(self, line: _Line) -> None:
+        self._line = line
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        line = self._line
+        if line.sock is None or line.room <= 0:
+            raise OSError("the answer is too long" if line.sock is not None else "the line is closed")
+        if line.sock.gettimeout() != 0.0:
+            line.sock.settimeout(line.hurry())
+        count: int = line.sock.recv_into(memoryview(buffer)[: line.room])
+        line.room -= count
+        return count
 
 
 def _problem(error: BaseException) -> str:

@@ -6,6 +6,7 @@ they print and in the numbers they give to repetition and padding.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -47,11 +48,12 @@ class Rendered(NamedTuple):
     preheader: str | None
 
 
-def render(folder: Path, name: str, values: Mapping[str, Any]) -> Rendered:
-    """Renders NAME.txt and NAME.html with `values`. Raises TemplateFault."""
+def render(folder: Path, name: str, values: Mapping[str, Any], locale: Any = None) -> Rendered:
+    """Renders NAME.txt and NAME.html, or their translation for `locale`, with `values`. Raises TemplateFault."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise TemplateFault(f"{str(name)[:80]!r} is no name of a template")
-    environment = _environment(str(folder.resolve()))
+    environment = _environment(os.path.abspath(folder))
+    name = translated(name, locale, lambda file: environment.files.exists(file))
     try:
         return _render(environment, name, {key: _facts(value) for key, value in values.items() if value is not None})
     except TemplateFault:
@@ -64,6 +66,32 @@ def render(folder: Path, name: str, values: Mapping[str, Any]) -> Rendered:
         raise TemplateFault(f"template {name!r}: {str(error)[:200] or type(error).__name__}") from error
     except Exception as error:  # the template's arithmetic on hostile data: 1 / 0, "a" + 1
         raise TemplateFault(f"template {name!r}: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def translated(name: str, locale: Any, exists: Callable[[str], bool]) -> str:
+    """The template's name for a locale: for de-AT the first of NAME.de-AT, NAME.de and NAME that has a file (RFC 4647 3.4: the tag is
+    shortened from its end). Both parts come from the same one, so that a message is in one language."""
+    for tag in tags(locale):
+        if exists(f"{name}.{tag}.txt") or exists(f"{name}.{tag}.html"):
+            return f"{name}.{tag}"
+    return name
+
+
+def tags(locale: Any) -> list[str]:
+    """BCP 47 tags from the exact one to the language alone, written as files are named: de-AT, zh-Hant-TW. Also takes de_AT.UTF-8."""
+    text = re.split(r"[.@]", locale.strip(), maxsplit=1)[0].replace("_", "-") if isinstance(locale, str) else ""
+    if not re.fullmatch(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8}){0,6}", text):
+        return []
+    parts = text.lower().split("-")
+    for number, part in enumerate(parts[1:], 1):
+        if len(parts[number - 1]) == 1:  # what follows a singleton is written small (RFC 5646 2.1.1)
+            break
+        parts[number] = part.title() if len(part) == 4 and part.isalpha() else part.upper() if len(part) == 2 else part
+    found = []
+    while parts:
+        found.append("-".join(parts))
+        parts = parts[:-2] if len(parts) > 2 and len(parts[-2]) == 1 else parts[:-1]
+    return found
 
 
 def _render(environment: _Environment, name: str, values: dict[str, Any]) -> Rendered:
@@ -244,10 +272,11 @@ class _Files(BaseLoader):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._cache: dict[str, tuple[tuple[int, int], _File]] = {}
+        self._base = f"{folder}{os.sep}"
+        self._cache: dict[str, tuple[tuple[int, ...], _File]] = {}
 
     def exists(self, file: str) -> bool:
-        return (self.folder / file).is_file()
+        return os.path.isfile(self._base + file)
 
     def read(self, file: str) -> _File:
         """Raises TemplateNotFound, TemplateFault."""
@@ -261,18 +290,21 @@ class _Files(BaseLoader):
         mark = self._mark(template)
         return self.read(template).body, template, lambda: self._mark(template) == mark
 
-    def _mark(self, file: str) -> tuple[int, int]:
+    def _mark(self, file: str) -> tuple[int, ...]:
+        """Tells one state of a file from another; where the file really is is judged when it is loaded, once for each state."""
+        if not isinstance(file, str) or not _NAME.fullmatch(file):
+            return (0, -1)
         try:
-            status = self._path(file).stat()
+            status = os.stat(self._base + file)
         except OSError:
             return (0, -1)
-        return status.st_mtime_ns, status.st_size
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
     def _path(self, file: str) -> Path:
         if not isinstance(file, str) or not _NAME.fullmatch(file):
             raise TemplateNotFound(str(file)[:80], f"{str(file)[:80]!r} is no file below templates/")
         path = (self.folder / file).resolve()
-        if not path.is_relative_to(self.folder):
+        if not path.is_relative_to(self.folder.resolve()):
             raise TemplateNotFound(file, f"{file!r} leads out of the templates folder")
         return path
 

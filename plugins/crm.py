@@ -1,7 +1,8 @@
-"""`crm.push`: hand the contact to a CRM or another system of record, to a JSON Lines file or by webhook.
+"""`crm.push`: hand the contact to a CRM or another system of record, to a JSON Lines file by webhook, or to HubSpot.
 
 Settings (`[crm]` of camp.toml): transport = "folder" (default, writes `outbox/crm.jsonl`; folder, fsync) | "webhook" (url,
-secret, token, timeout, allow_private, deduplicates: see `_http.py`); contact_fields = ["id", "email", …]: the contact's
+secret, token, timeout, allow_private, deduplicates: see `_http.py`) | "hubspot" (token (a secret), properties, unique_property, base_url: see
+`_hubspot.py`); contact_fields = ["id", "email", …]: the contact's
 attributes that go along.
 
 The webhook transport POSTs JSON in the shape of Standard Webhooks, signed if there is a secret:
@@ -24,23 +25,23 @@ def push(call: Call) -> Outcome:
     """Hands over one record."""
     wanted = call.settings.get("contact_fields", CONTACT_FIELDS)
     names = wanted if isinstance(wanted, (list, tuple)) else CONTACT_FIELDS
+    fields = {name: value for name, value in call.params.items() if name != "owner"}
+    contact = {name: call.contact[name] for name in names if isinstance(name, str) and name in call.contact}
+    if call.settings.get("transport") == "hubspot":
+        from rules_engine_plugins import _hubspot
+
+        return _hubspot.push(call, call.primary, fields, contact)
     from rules_engine_plugins import _handover
 
-    return _handover.deliver(
-        call,
-        "crm",
-        {
-            "object": call.primary,
-            "owner": call.params.get("owner"),
-            "fields": {name: value for name, value in call.params.items() if name != "owner"},
-            "contact": {name: call.contact[name] for name in names if name in call.contact},
-            "campaign": call.campaign,
-        },
-    )
+    record = {"object": call.primary, "owner": call.params.get("owner"), "fields": fields, "contact": contact, "campaign": call.campaign}
+    return _handover.deliver(call, "crm", record)
 
 
 def idempotency(settings: Mapping[str, Any]) -> str:
-    """Says "key" where these settings make a repeated key harmless, else "none"."""
+    """Says "key" where these settings make a repeated key harmless, else "none". HubSpot's requests say what shall be: a repeat
+    changes nothing (see `_hubspot.py`)."""
+    if settings.get("transport") == "hubspot":
+        return "key"
     from rules_engine_plugins import _handover
 
     return _handover.idempotency(settings)

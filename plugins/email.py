@@ -1,4 +1,8 @@
-"""`email.send`: a message from the project's `templates/` folder, to a folder of `.eml` files or to an SMTP server.
+"""`email.send` and `email.notify`: messages from the project's `templates/` folder, to a folder of `.eml` files or to an SMTP server.
+
+`email.send` writes to the contact: one recipient. `email.notify` writes to a person of the house, the contact's owner or an address: it is
+internal, so no consent, cap, quiet hour, tracking or unsubscribe is about it. Its cc and bcc go in the same transaction: the message
+counts as accepted when the first recipient is, and the detail names those that were refused.
 
 Templates. `email.send "welcome_1"` needs `templates/welcome_1.txt`, `templates/welcome_1.html`, or both (then the message has
 both parts; from HTML alone the plain text is derived). They are Jinja2, sandboxed, HTML is escaped, a placeholder without a
@@ -12,12 +16,22 @@ at the first empty line; its keys are Subject and Preheader, and its values are 
 
 The arguments `subject:` and `preheader:` of the action win over the block; the block of the .txt wins over that of the .html.
 Placeholders: `contact.NAME`, each further argument of the action by its name (`cart: event.cart_id` is `{{ cart }}`),
-`campaign`, `subject`, `preheader`, `unsubscribe_url`, and `event.NAME` where the engine passes the event's fields as the
-argument `event`.
+`campaign`, `subject`, `preheader`, `unsubscribe_url`, `preferences_url`, `view_url`, and `event.NAME` where the engine passes the
+event's fields as the argument `event`.
 
-Settings (`[email]` of camp.toml): transport = "folder" (default) | "smtp"; from = "Name <a@b>"; reply_to; unsubscribe_url (may
-contain `{contact}` and `{template}`); folder = "outbox"; fsync = true; and for smtp: host, port, tls = "starttls" (default) |
-"tls" | "none", user, password (a secret), timeout (seconds), helo, envelope_from.
+Translations. For a contact with the locale de-AT the first of NAME.de-AT, NAME.de and NAME that has a file is taken (.txt, .html or
+both), with its own header block; the rest of the message does not mix with it.
+
+Links. Where the service has a public address (`[web] url` and the secret CAMP_WEB_SECRET), a marketing message's web links in the
+HTML part become signed click links with UTM parameters, a pixel is added, and `unsubscribe_url`, `preferences_url`, `view_url` and
+List-Unsubscribe are signed links. A link with data-camp-track="no" stays as it is.
+
+Settings (`[email]` of camp.toml): transport = "folder" (default) | "smtp"; from = "Name <a@b>"; sender = "owner" (the contact's owner
+writes; owner_domains = ["b"]); reply_to; headers (a table: X-… and a few more); unsubscribe_url, preferences_url (may contain
+`{contact}` and `{template}`; instead of the signed links); track_opens, track_clicks = true; track_text, track_transactional = false;
+utm = {source = "…", …} | false; folder = "outbox"; fsync = true; and for smtp: host, port, tls = "starttls" (default) | "tls" | "none",
+ca_file, user, password (a secret), timeout (seconds for a whole hand-over, 30), max_messages = 100 and idle = 20 (seconds) of a
+connection, helo, envelope_from (in it `{handle}` is the effect's name).
 
 Repeats. The folder transport names the file after the effect's key, so a repeated key is recognised for ever. SMTP knows no
 key: what can't be told is `unknown`. `idempotency(settings)` says which holds; the record declares the weaker.
@@ -33,7 +47,7 @@ from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parame
 PARAMETERS = (
     Parameter("subject", "text", help="Instead of the template's subject."),
     Parameter("to", "email", help="Instead of the contact's own address."),
-    Parameter("from", "text", help='The sender, "Name <name@domain>"; default: the setting `from`.'),
+    Parameter("from", "text", help='The sender, "Name <name@domain>" or "owner"; default: the setting `from`.'),
     Parameter("reply_to", "email", help="Where answers go."),
     Parameter(
         "class",
@@ -44,6 +58,14 @@ PARAMETERS = (
     ),
     Parameter("preheader", "text", help="The line that mail programs show after the subject."),
     Parameter("attachments", "list", help="Names of files below the project's attachments/ folder."),
+    Parameter("headers", "map", help="Further headers: X-… and a few harmless ones."),
+)
+
+NOTICE = (
+    Parameter("to", "text", help='An address, or "owner" (default): the contact\'s owner.'),
+    Parameter("cc", "list", help="Addresses that get it too, for all to see."),
+    Parameter("bcc", "list", help="Addresses that get it too, unseen."),
+    *(parameter for parameter in PARAMETERS if parameter.name not in ("to", "class", "preheader")),
 )
 
 
@@ -52,6 +74,23 @@ def send(call: Call) -> Outcome:
     from rules_engine_plugins import _mail  # jinja2, email and smtplib cost 80 ms: only a hand-over pays them
 
     return _mail.send(call)
+
+
+def notify(call: Call) -> Outcome:
+    """Renders, builds and hands over one internal message."""
+    from rules_engine_plugins import _mail
+
+    return _mail.notify(call)
+
+
+def view(call: Call) -> tuple[str, str]:
+    """("html" | "text", content) of the message for a page that shows it: no pixel, no click links. Raises ValueError with the reason."""
+    from rules_engine_plugins import _mail, _mime, _templates
+
+    try:
+        return _mail.view(call)
+    except (_mime.MailFault, _templates.TemplateFault) as fault:
+        raise ValueError(str(fault)) from fault
 
 
 def idempotency(settings: Mapping[str, Any]) -> str:
@@ -73,6 +112,16 @@ def register_actions() -> Iterator[Action]:
         perform=send,
         timeout=60.0,
         example='email.send "welcome_1", subject: "Hello {contact.first_name}"',
+    )
+    yield Action(
+        "email.notify",
+        "Send an internal e-mail about the contact to its owner or to somebody else of the house.",
+        Parameter("template", "template", required=True, help="A file in templates/, without its ending."),
+        NOTICE,
+        extra="template",
+        perform=notify,
+        timeout=60.0,
+        example='email.notify "hot_lead", to: "sales@shop.example", subject: "Call {contact.first_name}"',
     )
 
 

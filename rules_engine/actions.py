@@ -53,7 +53,8 @@ class Call(NamedTuple):
     """All that an external action is told about one hand-over.
 
     key: the effect's idempotency key, the same for every attempt. settings: the plugin's own table of camp.toml with its own
-    secrets filled in. contact: the contact's attributes at hand-over. at: the moment the effect was decided, aware UTC.
+    secrets filled in. contact: the contact's attributes at hand-over. at: the moment the effect was decided, aware UTC. message_class:
+    marketing | transactional | internal, as the author chose it (`class:`), or "".
     """
 
     key: str
@@ -66,6 +67,7 @@ class Call(NamedTuple):
     project: Path
     at: datetime
     attempt: int = 1
+    message_class: str = ""
 
 
 class Outcome(NamedTuple):

@@ -168,6 +168,41 @@ def contact_merge(source: str, into: str, db: str | None, dry_run: bool, yes: bo
     output.say(f"{source} is to be merged into {into}; it acts with the next turn of `camp run`")
 
 
+@contact_command.command("export")
+@click.argument("contacts", nargs=-1, metavar="[CONTACT]…")
+@database_option
+@click.option("--format", "form", type=click.Choice(("jsonl", "csv", "json")), default="jsonl", show_default=True,
+              help="json: everything that is kept about the named contacts, with events, decisions and messages.")
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="Into this new file. Default: to the terminal.")
+def contact_export(contacts: tuple[str, ...], db: str | None, form: str, target: Path | None) -> None:
+    """Export contacts (default: all), as an import file writes them. With --format json: all that is kept about them, which is what
+    a person may ask for.
+
+    In CSV a value that a spreadsheet would run as a formula gets an apostrophe before it.
+    """
+    from rules_engine.cli import persons
+
+    persons.export(contacts, Settings({"database": db}), form, target)
+
+
+@contact_command.command("forget")
+@click.argument("contacts", nargs=-1, required=True, metavar="CONTACT…")
+@database_option
+@click.option("--later", is_flag=True, help="Leave rewriting the file to `camp db vacuum`: for many erasures in a row.")
+@click.option("--yes", is_flag=True, help="Do it without a question.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be erased; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each contact.")
+def contact_forget(contacts: tuple[str, ...], db: str | None, later: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Erase CONTACT: state, events, decisions, messages and their files. Can't be undone.
+
+    Keyed hashes stay: the same events are not taken again, and the addresses stay suppressed if they are imported anew. Works while
+    `camp run` is active, which waits while the database is written anew. Backups made before still hold the contact.
+    """
+    from rules_engine.cli import persons
+
+    persons.forget(contacts, Settings({"database": db}), later, yes, dry_run, as_json)
+
+
 def pairs(values: tuple[str, ...]) -> dict[str, str]:
     """`name=value` arguments. Trouble for one without `=`."""
     found: dict[str, str] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from rules_engine.cli import errors, output
@@ -111,3 +113,78 @@ def db_copy(url: str, db: str | None, as_json: bool) -> None:
         return
     output.data(f"copied {sum(rows.values()):,} rows to {shown}")
     output.say(f'now say database = "{shown}" in camp.toml, and put the file away: two databases that run would each send')
+
+
+@db_command.command("backup")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--keep", type=click.IntRange(1), help="Remove older backups of the folder `backups`, but for the latest so many.")
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="The answer as one JSON object.")
+def db_backup(file: Path | None, keep: int | None, db: str | None, as_json: bool) -> None:
+    """Copy the database to FILE (default: backups/NAME-TIME.db), also while `camp run` is active, and check the copy.
+
+    FILE is never overwritten. Its owner alone may read it: it holds all contacts.
+    """
+    from rules_engine.cli import upkeep
+
+    upkeep.backup(Settings({"database": db}), file, keep, as_json)
+
+
+@db_command.command("restore")
+@click.argument("file", type=click.Path(path_type=Path))
+@database_option
+@click.option("--yes", is_flag=True, help="Do it without a question.")
+@click.option("--dry-run", is_flag=True, help="Check the backup and tell what would be lost; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The answer as one JSON object.")
+def db_restore(file: Path, db: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Put the backup FILE in the database's place. The database that was there is kept beside it.
+
+    Refused while `camp run` is active. Nothing is sent twice afterwards: the send journal beside the database knows what was
+    handed over after the backup, and that becomes unknown. Don't touch the journal (NAME.sent).
+    """
+    from rules_engine.cli import upkeep
+
+    upkeep.restore(Settings({"database": db}), file, yes, dry_run, as_json)
+
+
+@db_command.command("adopt")
+@database_option
+@click.option("--keep-open", is_flag=True, help="Nothing was sent since this copy was made: open effects stay as they are.")
+@click.option("--yes", is_flag=True, help="Do it without a question.")
+@click.option("--dry-run", is_flag=True, help="Tell what is wrong; change nothing.")
+def db_adopt(db: str | None, keep_open: bool, yes: bool, dry_run: bool) -> None:
+    """Make this copy of a database the one that sends, after the other one was switched off for good.
+
+    Needed after a move to another machine, or if the send journal was lost. Without the journal nobody can tell what the other
+    copy has sent, so open effects become unknown, unless --keep-open.
+    """
+    from rules_engine.cli import upkeep
+
+    upkeep.adopt(Settings({"database": db}), keep_open, yes, dry_run)
+
+
+@db_command.command("trim")
+@database_option
+@click.option("--yes", is_flag=True, help="Do it without a question.")
+@click.option("--dry-run", is_flag=True, help="Count what would go; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The answer as one JSON object.")
+def db_trim(db: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Remove what is older than [retention] in camp.toml says, now. `camp run` does the same by itself, a little at a time.
+
+    Contents of events go, their ids stay known; decisions and effects that ended go. What is open or unknown stays.
+    """
+    from rules_engine.cli import upkeep
+
+    upkeep.trim(Settings({"database": db}), yes, dry_run, as_json)
+
+
+@db_command.command("vacuum")
+@database_option
+def db_vacuum(db: str | None) -> None:
+    """Write the database anew without its free space: the file shrinks, and nothing that was deleted can be read in it.
+
+    Needs as much free disk as the database has. `camp run` waits meanwhile and goes on by itself.
+    """
+    from rules_engine.cli import upkeep
+
+    upkeep.vacuum(Settings({"database": db}))

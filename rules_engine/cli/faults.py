@@ -41,7 +41,7 @@ def where(error: BaseException) -> str:
 
 def _store(error: BaseException) -> Trouble:
     """The store's own errors have their sentence and way out."""
-    code = REFUSED if getattr(error, "kind", "") == "running" else ENVIRONMENT
+    code = REFUSED if getattr(error, "kind", "") in ("running", "adopt", "busy", "exists") else ENVIRONMENT
     return Trouble(getattr(error, "message", str(error)), getattr(error, "help", ""), code)
 
 

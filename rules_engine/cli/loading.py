@@ -49,7 +49,9 @@ def moment(text: str | None, zone: str, option: str) -> int | None:
 
 
 @contextmanager
-def open_store(db: str | None, write: bool = False, create: bool = False, settings: Settings | None = None) -> Iterator[Any]:
+def open_store(
+    db: str | None, write: bool = False, create: bool = False, settings: Settings | None = None, faults: Any = None
+) -> Iterator[Any]:
     """The project's store, closed at the end. Trouble where there is no database and none is to be made."""
     from rules_engine import store
 
@@ -75,7 +77,7 @@ def open_store(db: str | None, write: bool = False, create: bool = False, settin
         )
     if create and not path.parent.is_dir():
         raise Trouble(f"the folder of the database {path} does not exist", "make it, or name another file with --db")
-    opened = store.open_store(path, create=create, readonly=not write)
+    opened = store.open_store(path, create=create, readonly=not write, faults=faults)
     try:
         yield opened
     finally:

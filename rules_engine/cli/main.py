@@ -24,6 +24,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "contact": ("contacts", "Import, list, show, change and merge contacts."),
         "event": ("events", "Bring in what happened."),
         "run": ("service", "Run the campaigns: the service, or once."),
+        "mailbox": ("mailbox", "Bounces, complaints and answers from the monitored mailbox."),
         "outbox": ("outbox", "What is to leave, what left, what is unknown."),
         "pause": ("pause", "Emergency stop: of one campaign, or of everything."),
         "resume": ("pause", "Let a paused campaign, or everything, go on."),
@@ -36,6 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "plugin": ("plugins", "Actions and events that plugins bring."),
     },
     "Keep": {
+        "doctor": ("doctor", "What is wrong, and what to do about it."),
         "db": ("database", "Look after the database."),
         "config": ("config", "Settings, and where each comes from."),
         "completion": ("config", "Completion for your shell."),

@@ -13,7 +13,6 @@ from rules_engine.cli.options import database_option
 from rules_engine.cli.settings import Settings
 
 LINKING = ("email", "sms")  # plugins whose messages have links that lead to us
-SAME = 3  # reports of the same cause
 
 
 @click.command("run")
@@ -26,10 +25,18 @@ SAME = 3  # reports of the same cause
     "--dry-run", is_flag=True, help="Tell what would be done now (or until TIME), on a copy; nothing is kept, nothing leaves."
 )
 @click.option("--web", metavar="ADDR", help="Take in facts over HTTP, too: 127.0.0.1:8080, :8080 (this machine), 0.0.0.0:8080.")
+@click.option("--log-format", type=click.Choice(("text", "json")), help="How the service reports. Default: `format` under [log], or text.")
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object.")
 def run_command(
-    once: bool, until: str | None, no_dispatch: bool, dry_run: bool, web: str | None, db: str | None, as_json: bool
+    once: bool,
+    until: str | None,
+    no_dispatch: bool,
+    dry_run: bool,
+    web: str | None,
+    log_format: str | None,
+    db: str | None,
+    as_json: bool,
 ) -> int:
     """Run this project's campaigns: take in events, do what is due, hand over messages.
 
@@ -37,18 +44,23 @@ def run_command(
     any moment: it goes on where it was. Only one `camp run` can work on a database file; on a PostgreSQL server several
     share the work.
     """
+    from rules_engine.cli import operating
     from rules_engine.cli.loading import load_project, moment, open_store
 
     if web is not None and (once or until is not None or dry_run):
         raise errors.usage("--web listens until it is told to end", "leave out --once, --until and --dry-run")
-    settings = Settings({"database": db})
+    settings = Settings({"database": db, "log.format": log_format})
     loaded = load_project((), settings)
     end = moment(until, loaded.program.zone, "--until")
-    _log_to_stderr()
+    operating.log(settings)
     if dry_run:
         return _try(loaded, settings, end, as_json)
-    with open_store(None, write=True, create=True, settings=settings) as store:
-        summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, web)
+    meter = operating.meter(settings, loaded.host)
+    with open_store(None, write=True, create=True, settings=settings, faults=meter.point if meter else None) as store:
+        options = operating.options(store, settings, loaded, meter)
+        summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, web, **options)
+        if meter is not None:
+            operating.ended(meter, settings)
         later = store.counts().events.get("new", 0) if end is not None and not summary.stopped else 0
     _show(summary, settings, as_json)
     if later:
@@ -66,7 +78,14 @@ def run_command(
 
 
 def _run(
-    store: Any, loaded: Any, settings: Settings, until: int | None, ends: bool, dispatch: bool, web: str | None = None
+    store: Any,
+    loaded: Any,
+    settings: Settings,
+    until: int | None,
+    ends: bool,
+    dispatch: bool,
+    web: str | None = None,
+    **more: Any,
 ) -> Any:
     from rules_engine.cli.web import beside, signed_links
     from rules_engine.clock import SystemClock
@@ -84,6 +103,7 @@ def _run(
         "settings": {name: {"templates": str(loaded.project.templates), **table} for name, table in tables.items()},
         "project": loaded.project.root,
         "dispatch": dispatch,
+        **more,
     }
     if ends:
         with output.Ticker() as ticker:
@@ -91,7 +111,7 @@ def _run(
                 store, loaded.program, loaded.host, clock, until, lambda done: ticker.show(_progress(done)), **options
             )
     if web is not None:
-        options["beside"] = beside(web, loaded, settings)
+        options["beside"] = beside(web, loaded, settings, options["settings"])
     output.say(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
         f"on {settings.database}; Ctrl-C ends"
@@ -137,32 +157,6 @@ def _progress(done: Any) -> str:
     from rules_engine.runtime.calendar import format_utc
 
     return f"{done.events:,} events, {done.handed_over:,} handed over, at {format_utc(done.at)[:10]}"
-
-
-def _log_to_stderr() -> None:
-    """What the service reports on the way: one line each, on stderr."""
-    import logging
-
-    repeated: Counter[tuple[str, ...]] = Counter()
-
-    def seldom(record: logging.LogRecord) -> bool:
-        """One cause can fail for ten thousand contacts: it is told three times, the outbox has all of them."""
-        reason = str(record.args[-1]) if isinstance(record.args, tuple) and record.args else ""
-        kind = (record.name, str(record.msg), reason)
-        if record.levelno >= logging.ERROR or not reason:
-            return True
-        repeated[kind] += 1
-        if repeated[kind] == SAME + 1:
-            record.msg, record.args = "and more of the same: %s", (reason,)
-        return repeated[kind] <= SAME + 1
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(seldom)
-    logger = logging.getLogger("camp")
-    logger.handlers[:] = [handler]  # as often as the command is called in one process, each time to the stderr of that call
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
 
 
 def _show(summary: Any, settings: Settings, as_json: bool) -> None:

@@ -20,6 +20,29 @@ DEFAULTS: dict[str, tuple[Any, str]] = {
 }
 """Camp's own settings: default and meaning. Tables such as [email] belong to the plugins of that name."""
 
+TABLES: dict[str, dict[str, str]] = {
+    "log": {
+        "format": "text (default) or json",
+        "level": "debug, info, warning (default), error",
+        "file": "a file to append to instead of stderr",
+    },
+    "metrics": {"file": "a .prom file for node_exporter's textfile collector"},
+    "spool": {
+        "folder": "the folder whose files are imported",
+        "quiet": "seconds without a change before a file is taken (5)",
+        "keep_days": "days after which done files are deleted (kept)",
+    },
+    "retention": {
+        "events": 'how long contents of events are kept, such as "400 days" (for ever)',
+        "journal": "how long decisions are kept (for ever)",
+        "outbox": "how long effects that ended are kept, from 90 days (for ever)",
+    },
+    "backup": {"folder": "where `camp db backup` puts its files (backups)"},
+    "web": {},
+    "plugins": {},
+}
+"""Camp's own tables: key and meaning. A table of another name belongs to the plugin of that name."""
+
 SECRETS = ("password", "secret", "token", "key", "credential")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -28,8 +28,8 @@ def signed_links(settings: Settings) -> dict[str, str] | None:
     return web_settings(settings).links if settings.tables(["web"])["web"] else None
 
 
-def beside(address: str, loaded: Any, settings: Settings) -> Callable[[Any], AbstractContextManager[Any]]:
-    """Binds the address, and returns what `run_forever` runs beside itself. Trouble in words."""
+def beside(address: str, loaded: Any, settings: Settings, plugins: Mapping[str, Mapping[str, Any]]) -> Callable[[Any], AbstractContextManager[Any]]:
+    """Binds the address, and returns what `run_forever` runs beside itself. plugins: their settings. Trouble in words."""
     from rules_engine.service.web import address as addresses
 
     try:
@@ -38,13 +38,14 @@ def beside(address: str, loaded: Any, settings: Settings) -> Callable[[Any], Abs
         raise usage(f"--web: {error}", addresses.HELP) from error
     checked = web_settings(settings)
     try:
-        from rules_engine.service.web import server, start
+        from rules_engine.service.web import server, start, view
     except ImportError as error:
         raise Trouble(f"--web needs what is not installed: {error.name or error}", f"install it with: {INSTALL}") from error
     try:
         web = start.assemble(
-            checked, loaded.program.model, loaded.program.zone, loaded.project.root, _opener(settings), keys=start.keys_of(loaded.program)
-        )
+            checked, loaded.program.model, loaded.program.zone, loaded.project.root, _opener(settings), keys=start.keys_of(loaded.program),
+            view=view.viewer(loaded.host, plugins, loaded.project.root),
+        )  # fmt: skip
     except ValueError as error:
         raise Trouble(str(error), "docs/http.md has an example of each") from error
     try:

@@ -107,7 +107,13 @@ def _files(ctx: Context) -> list[str]:
         found = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*") if path.suffix in _ENDINGS}
     except OSError:
         return []
-    return sorted(found)
+    from rules_engine.model.templates import LOCALE
+
+    def own(name: str) -> bool:
+        base, _, locale = name.rpartition(".")
+        return base not in found or not LOCALE.fullmatch(locale)  # a translation is no template of its own
+
+    return sorted(filter(own, found))
 
 
 def _near_parameters(ctx: Context, node: n.Action, record: Action, further: list[str]) -> None:

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment, nodes
 
 ENDINGS = (".txt", ".html")
-BUILTIN_NAMES = frozenset({"contact", "event", "campaign", "subject", "preheader", "unsubscribe_url"})
+BUILTIN_NAMES = frozenset({"contact", "event", "campaign", "subject", "preheader", "unsubscribe_url", "preferences_url", "view_url"})
 """Placeholders that Camp fills in; every other free name is an argument of the action."""
+
+LOCALE = re.compile(r"[a-z]{2,3}(?:-[A-Z][a-z]{3})?(?:-(?:[A-Z]{2}|[0-9]{3}))?")
+"""How a translation's file is named after the template: `welcome.de.txt`, `welcome.zh-Hant-TW.html` (BCP 47, in its usual case)."""
 
 _NAME = re.compile(r"(?=.{1,200}$)[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*(?:/[A-Za-z0-9_][\w-]*(?:\.[\w-]+)*)*", re.ASCII)
 _HEADER = re.compile(r"(Subject|Preheader)[ \t]*:(.*)", re.IGNORECASE)
@@ -85,7 +88,24 @@ def read_template(folder: Path, name: str) -> TemplateInfo:
     top = [name + ending for ending in ENDINGS if (folder / (name + ending)).is_file()]
     for file in top:
         reader.read(file, 1, file)
+    if top:
+        reader.translations(name)
     return reader.info(bool(top))
+
+
+def translations(folder: Path, name: str) -> dict[str, list[str]]:
+    """Locale -> the files of the template's translation into it."""
+    found: dict[str, list[str]] = {}
+    try:
+        files = sorted(path.name for path in (folder / name).parent.iterdir())
+    except OSError:
+        return {}
+    for file in files:
+        stem, dot, ending = file.rpartition(".")
+        base, _, locale = stem.rpartition(".")
+        if dot and "." + ending in ENDINGS and base == name.rpartition("/")[2] and LOCALE.fullmatch(locale):
+            found.setdefault(locale, []).append(name.rpartition("/")[0] + "/" * ("/" in name) + file)
+    return found
 
 
 class _Reader:
@@ -122,6 +142,18 @@ class _Reader:
             frozenset(optional & known),
             self.has_subject,
         )
+
+    def translations(self, name: str) -> None:
+        """What the template's translations use counts as used by it; one without a subject, where the template has one, could not be
+        sent."""
+        has_subject = self.has_subject
+        for files in translations(self.folder, name).values():
+            self.has_subject = False
+            for file in sorted(files, key=lambda file: not file.endswith(ENDINGS[0])):
+                self.read(file, 1, file)
+            if has_subject and not self.has_subject:
+                self.problems.append((files[0], 1, f"the translation has no subject, and {name} has: begin it with `Subject: …`"))
+        self.has_subject = has_subject
 
     def read(self, file: str, line: int, asked_by: str) -> None:
         """One file and all it names. `line` of `asked_by` is where a missing file is reported."""

@@ -26,10 +26,12 @@ from rules_engine.limits import MAX_ATTEMPTS
 from rules_engine.service import faults as points
 from rules_engine.service.breaker import Breaker
 from rules_engine.service.lanes import Job, Lanes
+from rules_engine.service.logs import about
 from rules_engine.service.runner import Runner, ThreadRunner
+from rules_engine.service.sent import SentJournal
 from rules_engine.service.throttle import Throttles
 from rules_engine.store import codec
-from rules_engine.store.port import CLAIM, ENOUGH, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, Verdict
+from rules_engine.store.port import CLAIM, ENOUGH, SOURCE_OUTCOMES, Arrival, Candidate, EffectRow, Settlement, Store, StoreError, Verdict
 
 log = logging.getLogger("camp.dispatch")
 
@@ -83,7 +85,11 @@ class Dispatcher:
         runner: Runner | None = None,
         make_runner: Callable[[], Runner] | None = None,
         faults: points.Faults = points.none,
+        sent: SentJournal | None = None,
+        meter: Any = None,
     ) -> None:
+        self._meter = meter
+        self._sent, self._unsent = sent, list[Settlement]()
         self._store, self._host, self._clock, self._faults = store, host, clock, faults
         self._settings, self._project = settings or {}, project or Path()
         self._attributes = attributes or real_attributes()
@@ -104,7 +110,7 @@ class Dispatcher:
         effects that are now unknown."""
         lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat, self._first_look_up, self._mine)
         for effect in lost:
-            log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail)
+            log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail, extra=named("effect.unknown", effect))
         return lost
 
     def turn(self, until: int | None = None) -> Counter | None:
@@ -114,6 +120,7 @@ class Dispatcher:
         late nor judged again by what the contact became afterwards.
         """
         now = self._clock.now()
+        self._give_back()
         bench = _Bench(self, now, replay=until is not None)
         claimed = self._claim(now if until is None else until, now, bench)
         if not claimed:
@@ -125,6 +132,7 @@ class Dispatcher:
     def beat(self) -> Counter | None:
         """As `turn`, without waiting for any plugin: records the hand-overs that have ended, and begins as many as there is room for
         (`Lanes`). None if there was nothing to do; what is under way is `flying`. Raises StoreError."""
+        self._give_back()
         settled, now = self.gather(), self._clock.now()
         full = [name for name in self._host.actions if not self._lanes.room(self.provider_of(name), True)]
         bench = _LaneBench(self, now)
@@ -162,6 +170,8 @@ class Dispatcher:
 
     def _begin(self, claimed: list[Candidate]) -> list[Job]:
         """The calls of what was claimed. The claim is durable now, and no plugin has been called."""
+        if claimed:
+            self._note(claimed, self._clock.now())
         jobs = [
             Job(
                 self.provider_of(candidate.effect.action),
@@ -186,6 +196,8 @@ class Dispatcher:
             at = self._clock.now() if until is None else effect.next_at or effect.at
             settlement = self._looked_up(effect, outcome) if job.asks else self._settlement(effect, outcome, at)
             settlements.append(settlement)
+            if self._meter is not None and not job.asks:
+                self._meter.handed_over(effect, settlement)
             if settlement.state == "failed" or not job.asks:
                 news += self._news(effect, settlement.state, settlement.detail, at)
         self._faults(points.AFTER_CALL)
@@ -221,6 +233,28 @@ class Dispatcher:
         self._look = LOOK if not claimed or bench.repeatable else 2 * self._runner.workers
         return claimed
 
+    # ------------------------------------------------------------ send journal
+
+    def _note(self, claimed: list[Candidate], now: int) -> None:
+        """Into the send journal, before anything leaves. What can't be noted is not handed over, and goes back."""
+        if self._sent is None:
+            return
+        try:
+            self._sent.note([candidate.effect for candidate in claimed], self._store, now)
+        except StoreError as error:
+            self._unsent = [
+                Settlement(item.effect.id, item.effect.attempts, "retry_wait", now, error.message, next_at=item.effect.next_at or now)
+                for item in claimed
+            ]
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        """Ends claims that were never followed by a hand-over. On a full disk that may fail too: then before the next claim."""
+        if self._unsent:
+            self._store.settle(self._unsent)
+            self._unsent = []
+
     # ------------------------------------------------------------ hand-over
 
     def _call(self, candidate: Candidate) -> Call:
@@ -239,6 +273,7 @@ class Dispatcher:
             self._project,
             at,
             effect.attempts,
+            effect.message_class,
         )
 
     def provider_of(self, action: str) -> str:
@@ -264,7 +299,8 @@ class Dispatcher:
         elif state == "unknown":
             next_at = self._first_look_up(effect)
         if state in ("failed", "unknown"):
-            log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail)
+            ids = named(f"effect.{state}", effect)
+            log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail, extra=ids)
         return Settlement(effect.id, effect.attempts, state, self._clock.now(), detail, outcome.provider_id, next_at)
 
     def _news(self, effect: EffectRow, outcome: str, reason: str, at: int) -> list[Arrival]:
@@ -433,6 +469,11 @@ class _LaneBench(_Bench):
 
 
 # ---------------------------------------------------------------- rules, pure
+
+
+def named(what: str, effect: EffectRow) -> dict[str, Any]:
+    """The ids of an effect for the log."""
+    return about(what=what, effect=effect.handle or effect.id, contact=effect.contact, campaign=effect.ruleset, action=effect.action)
 
 
 def expiry(effect: EffectRow, now: int) -> Verdict | None:

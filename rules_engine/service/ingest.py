@@ -12,7 +12,7 @@ import gzip
 import hashlib
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ SHOWN = 2_000  # characters of a bad line that are kept aside
 MAX_MOMENT = 253_402_300_800_000  # the year 10000
 _DAMAGED = (OSError, EOFError, zlib.error)
 
+Steps = Generator[None, None, "Ingested"]
 ReadEvent = Callable[[dict[str, Any]], Event]
 ReadContact = Callable[[dict[str, Any], int], ContactChange]
 
@@ -74,6 +75,23 @@ def import_events(
     """Appends the events of a file. read: makes an Event of a record of CLI.md, raises ValueError(sentence). default_at: a moment
     for lines that have none. progress(lines, bytes of the file read). Raises StoreError, and OSError if the file can't be
     opened."""
+    return _finished(
+        event_steps(store, path, read, default_at=default_at, source=source, batch=batch, progress=progress, faults=faults)
+    )
+
+
+def event_steps(
+    store: Store,
+    path: Path,
+    read: ReadEvent,
+    *,
+    default_at: str | None = None,
+    source: str = SOURCE_EVENTS,
+    batch: int = BATCH,
+    progress: Callable[[int, int], None] | None = None,
+    faults: points.Faults = points.none,
+) -> Steps:
+    """`import_events` in steps of one batch, for who has other things to do in between."""
     occurrences: Counter[bytes] = Counter()
 
     def make(line: Line) -> tuple[Arrival, bool]:
@@ -82,7 +100,7 @@ def import_events(
             raise ValueError("`at` is missing: when did it happen?")
         return event_arrival(record, read, lambda full: _name("line", full, occurrences), default_at or "", source=source)
 
-    return _import(store, Path(path), make, batch, progress, faults)
+    return _steps(store, Path(path), make, batch, progress, faults)
 
 
 def import_contacts(
@@ -101,6 +119,20 @@ def import_contacts(
     content from the same state of the file is a repeat; from a file that was written anew it is told again, because it may put
     back an older value.
     """
+    return _finished(contact_steps(store, path, read, default_at=default_at, batch=batch, progress=progress, faults=faults))
+
+
+def contact_steps(
+    store: Store,
+    path: Path,
+    read: ReadContact,
+    *,
+    default_at: int | None = None,
+    batch: int = BATCH,
+    progress: Callable[[int, int], None] | None = None,
+    faults: points.Faults = points.none,
+) -> Steps:
+    """`import_contacts` in steps of one batch."""
     path = Path(path)
     written = path.stat().st_mtime_ns // 1_000_000
     occurrences: Counter[bytes] = Counter()
@@ -115,7 +147,7 @@ def import_contacts(
             at = min(moment(created, "created_at"), written) if created not in (None, "") else written
         return contact_arrival(record, read, at, _name("contact", stamp, occurrences)), False
 
-    return _import(store, path, make, batch, progress, faults)
+    return _steps(store, path, make, batch, progress, faults)
 
 
 def readers(model: Any, default_zone: str = "UTC") -> tuple[ReadEvent, ReadContact]:
@@ -228,14 +260,22 @@ class _Sums:
     without_id: int = 0
 
 
-def _import(
+def _finished(steps: Steps) -> Ingested:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def _steps(
     store: Store,
     path: Path,
     make: Callable[[Line], tuple[Arrival, bool]],
     batch: int,
     progress: Callable[[int, int], None] | None,
     faults: points.Faults,
-) -> Ingested:
+) -> Steps:
     sums, incomplete = _Sums(), ""
     with path.open("rb") as raw, _Rejected(path) as rejected:
         waiting: list[tuple[Line, Arrival]] = []
@@ -249,6 +289,8 @@ def _import(
 
         try:
             for line in _lines(path, raw):
+                if sums.lines and sums.lines % batch == 0:
+                    yield
                 sums.lines += 1
                 if line.record is None:
                     rejected.add(line, line.reason)

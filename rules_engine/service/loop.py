@@ -12,7 +12,7 @@ import contextlib
 import logging
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +25,12 @@ from rules_engine.service import faults as points
 from rules_engine.service import throttle
 from rules_engine.service.dispatch import Attributes, Dispatcher
 from rules_engine.service.leased import LeasedRunner
+from rules_engine.service.logs import about
+from rules_engine.service.notify import alive, notify
 from rules_engine.service.pump import Engine, Pump, Turn
 from rules_engine.service.runner import Runner, ThreadRunner
+from rules_engine.service.sent import SentJournal
+from rules_engine.service.spool import Spool
 from rules_engine.service.throttle import Throttles
 from rules_engine.store.port import Store, StoreError
 
@@ -104,16 +108,26 @@ class Service:
         progress: Callable[[Progress], None] | None = None,
         stop: Stop | None = None,
         faults: points.Faults = points.none,
+        sent: SentJournal | None = None,
+        meter: Any = None,
+        chores: Sequence[tuple[int, Callable[[], Any]]] = (),
+        spool: Spool | None = None,
         **pump: Any,
     ) -> None:
-        """Call it under the store's run lock: it recovers what a dead process left. pump: sizes for `Pump`."""
+        """Call it under the store's run lock: it recovers what a dead process left. sent: the send journal, where effects leave.
+        meter: a `metrics.Meter`. spool: a folder of files to be imported. chores: (seconds, job) of what is done beside the work, each
+        for a few milliseconds. pump: sizes for `Pump`.
+        """
         self.summary, self.stop = RunSummary(), stop or Stop()
         self._beside = runner is None  # a runner that is given is called in turn: tests and simulations know then what comes when
+        self._meter, self._spool, self.chores = meter, spool, tuple(chores)
         self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
         if hasattr(program, "warm"):  # a test's program may be anything with a digest
             program.warm()
         self._program, self._sources = program, sources or {}
         self._make_pump = lambda: Pump(store, program, engine, faults=faults, **pump)
+        if sent is not None and dispatch:
+            self.summary.unknown = len(sent.reconcile(store, clock.now()))
         real = engine is None
         make_runner = None
         if store.leases:
@@ -132,6 +146,8 @@ class Service:
                 runner=runner,
                 make_runner=make_runner,
                 faults=faults,
+                sent=sent,
+                meter=meter,
             )
             if dispatch
             else None
@@ -154,6 +170,8 @@ class Service:
     def work(self, until: int | None = None) -> bool:
         """All that can be done now (or up to `until`, in a replay): log, wake-ups, hand-overs, and what they lead to. False if
         stopped."""
+        if self._spool is not None:
+            self._spool.drain()
         while self._pump_all(until) and self._dispatch_all(until):
             if self._idle(until):
                 break
@@ -166,10 +184,11 @@ class Service:
             return False
         turn = self.pump.live(self._clock)
         if turn is not None:
-            self.summary.add(turn)
+            self._count(turn)
         handed = not self.stop.wanted and self._hand_over(None)
+        fed = False if self.stop.wanted or self._spool is None else self._spool.beat()
         self._report()
-        return turn is not None or handed
+        return turn is not None or handed or fed
 
     def pause(self) -> int:
         """Milliseconds until something is due, at most POLL."""
@@ -181,9 +200,14 @@ class Service:
             turn = self.pump.live(self._clock) if until is None else self.pump.replay(until)
             if turn is None:
                 return True
-            self.summary.add(turn)
+            self._count(turn)
             self._report()
         return False
+
+    def _count(self, turn: Turn) -> None:
+        self.summary.add(turn)
+        if self._meter is not None:
+            self._meter.turn(turn)
 
     def _dispatch_all(self, until: int | None) -> bool:
         while not self.stop.wanted:
@@ -284,15 +308,19 @@ def run_forever(
     with store.run_lock(alone=False, program=program.digest), draining(options.pop("stop", None)) as stop:
         service = Service(store, program, host, clock, progress=progress, stop=stop, **options)
         with beside(stop) if beside is not None else contextlib.nullcontext():
-            _Loop(service, store, clock).run()
+            _Loop(service, store, clock, service.chores).run()
             service.finish(DRAIN)
         service.summary.stopped = True
+        notify("STOPPING=1")
+        log.info("the service ends", extra=about(what="service.stopped"))
         return service.summary
 
 
 class _Loop:
-    def __init__(self, service: Service, store: Store, clock: Clock) -> None:
-        self._service, self._store, self._clock = service, store, clock
+    def __init__(
+        self, service: Service, store: Store, clock: Clock, chores: Sequence[tuple[int, Callable[[], Any]]] = ()
+    ) -> None:
+        self._service, self._store, self._clock, self._chores = service, store, clock, chores
         self._scheduler = schedule.Scheduler()
         self._trouble = 0  # failed beats in a row
         self._shaken = False  # what is in memory may not be what the store has
@@ -301,6 +329,8 @@ class _Loop:
 
     def run(self) -> None:
         """Until somebody wants it to stop."""
+        notify("READY=1")
+        log.info("the service runs", extra=about(what="service.started"))
         self._beat()
         while not self._service.stop.wanted:
             self._scheduler.run_pending()
@@ -314,11 +344,16 @@ class _Loop:
     def _hang_bell(self) -> None:
         self._scheduler.clear()
         self._scheduler.every(HEARTBEAT_SECONDS).seconds.do(self._guarded, self._heartbeat)
+        self._scheduler.every(HEARTBEAT_SECONDS).seconds.do(self._guarded, alive)
         self._scheduler.every(MAINTENANCE_SECONDS).seconds.do(self._guarded, self._store.maintain)
+        for seconds, chore in self._chores:
+            self._scheduler.every(seconds).seconds.do(self._guarded, chore)
 
     def _guarded(self, job: Callable[[], None]) -> None:
         try:
             job()
+        except StoreError as error:
+            log.error("%s; trying again. %s", error.message, error.help, extra=about(what="store.trouble"))
         except Exception:
             log.exception("a job of the service failed")
 
@@ -339,7 +374,7 @@ class _Loop:
             self._shaken = self._store.leases  # a commit may have taken place although nobody could say so
             self._trouble += 1
             self._busy = False
-            log.error("%s; trying again. %s", error.message, error.help)
+            log.error("%s; trying again. %s", error.message, error.help, extra=about(what="store.trouble"))
 
     def _sleep(self) -> None:
         """In slices of POLL, so that a wish to stop is heard."""

@@ -18,9 +18,10 @@ from rules_engine.clock import Clock
 from rules_engine.facts import MERGED, Event, Wake
 from rules_engine.limits import MAX_CONTACT_BYTES
 from rules_engine.service import faults as points
+from rules_engine.service.logs import about
 from rules_engine.service.refill import Refill
 from rules_engine.store import codec
-from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, LogRow, Store, StoreError
+from rules_engine.store.port import SOURCE_ENGINE, Arrival, BadData, Block, Cause, ContactRow, Erased, LogRow, Store, StoreError
 
 log = logging.getLogger("camp.pump")
 
@@ -49,7 +50,8 @@ def real_engine() -> Engine:
 
 
 class Turn(NamedTuple):
-    """What one block did. `at`: the log time reached. `decisions`: (campaign or rule, kind, action, outcome) -> count."""
+    """What one block did. `at`: the log time reached. `decisions`: (campaign or rule, kind, action, outcome) -> count.
+    `sources`: source -> events."""
 
     events: int = 0
     wakes: int = 0
@@ -57,6 +59,7 @@ class Turn(NamedTuple):
     effects: int = 0
     decisions: Counter = Counter()
     at: int = 0
+    sources: Counter = Counter()
 
 
 class _Held:
@@ -88,6 +91,7 @@ class Pump:
         self._store, self._program, self._engine = store, program, engine or real_engine()
         self._live_block, self._replay_block, self._faults = live_block, replay_block, faults
         self._cache = _Cache(cache_bytes)
+        self._cache_bytes, self._erasures = cache_bytes, store.erasures()
         self._cursor, self.at = store.position()
         self._ahead: list[LogRow] = []  # read, and left over by a block that ended early
         self._log_turn = False  # the last block was of the log: what is due by its time comes next
@@ -102,6 +106,7 @@ class Pump:
         While the log has a backlog, its time stands at the last event read, and what is due by then fires in between. The wall's
         time counts once the log is read to its end.
         """
+        self._forget()
         due = self._store.due(self.at, self._limit(self._live_block)) if self._log_turn else []
         self._log_turn = False
         if due:
@@ -147,6 +152,7 @@ class Pump:
 
     def replay(self, until: int) -> Turn | None:
         """One block of history up to and including `until`; None if there is none left. Raises StoreError."""
+        self._forget()
         limit = self._limit(self._replay_block)
         rows = self._store.read_history(until, limit)
         due = self._store.due(until, limit)
@@ -178,6 +184,13 @@ class Pump:
 
     # ------------------------------------------------------------ blocks
 
+    def _forget(self) -> None:
+        """After an erasure (`camp contact forget`, another process) nothing that was read before may be used: it would bring the
+        contact back. What is erased from here on makes the block's commit fail."""
+        erasures = self._store.erasures()
+        if erasures != self._erasures:
+            self._erasures, self._cache, self._ahead = erasures, _Cache(self._cache_bytes), []
+
     @property
     def _digest(self) -> str:
         return self._program.digest
@@ -200,11 +213,14 @@ class Pump:
         try:
             block.close()
             self._faults(points.BLOCK_ADVANCED)
+            saved.erasures = self._erasures
             self._store.commit(saved)
+        except Erased:
+            return Turn(at=self.at)  # all of it again, without that contact
         except _BAD as error:
             return self._take_apart(block, error)
         except StoreError:
-            self._forget()
+            self._distrust()
             raise
         self._single = max(0, self._single - 1)
         self._cache.put(saved.states)
@@ -215,7 +231,7 @@ class Pump:
             self._cursor = saved.cursor
         return block.turn()
 
-    def _forget(self) -> None:
+    def _distrust(self) -> None:
         """A commit whose answer was an error may have happened all the same (a server that died while it answered): what is in memory
         counts no more."""
         self._cache = _Cache(self._cache.size)
@@ -227,14 +243,21 @@ class Pump:
             self._single = block.count
             return Turn(at=self.at)
         reason = f"what it leads to can't be stored: {type(error).__name__}: {error}"
-        log.error("set aside %s: %s", block.first, reason)
-        only = Block(self._digest, cursor=block.saved.cursor, cursor_was=self._cursor, clock=block.saved.clock)
+        cause = block.first.cause if isinstance(block.first, LogRow) else block.first
+        ids = about(what="event.set_aside", event=getattr(cause, "id", None), contact=getattr(cause, "contact", None))
+        log.error("set aside %s: %s", getattr(cause, "id", "a wake-up"), reason, extra=ids)
+        only = Block(
+            self._digest, cursor=block.saved.cursor, cursor_was=self._cursor, clock=block.saved.clock, erasures=self._erasures
+        )
         if isinstance(block.first, LogRow):
             only.set_aside.append((block.first.seq, reason))
         else:
             only.stuck.append((block.first, reason))
             self._cache.drop(block.first.contact)
-        self._store.commit(only)
+        try:
+            self._store.commit(only)
+        except Erased:
+            return Turn(at=self.at)
         self._single = max(0, self._single - 1)
         if only.cursor is not None:
             self._cursor = only.cursor
@@ -259,6 +282,7 @@ class _Block:
         self._held: dict[str, _Held] = {}
         self.saved = Block(program.digest)
         self.at, self.count, self.events, self.wakes = at, 0, 0, 0
+        self.sources: Counter = Counter()
         self.first: LogRow | Wake | None = None
         self.crossed = False  # an event for another contact was emitted
         self.awake: list[Key] = []  # wake-ups asked for since the last look
@@ -270,10 +294,13 @@ class _Block:
         self.first = self.first or row
         reason = self._apply(row.cause.contact, self._brought_up(row.cause), now)
         self.events += 1
+        self.sources[row.source] += 1
         if reason is None:
             self.saved.done.append(row.seq)
         else:
-            log.warning("event %s of %s is set aside: %s", getattr(row.cause, "id", "timer"), row.cause.contact, reason)
+            id = getattr(row.cause, "id", "timer")
+            ids = about(what="event.set_aside", event=id, contact=row.cause.contact)
+            log.warning("event %s of %s is set aside: %s", id, row.cause.contact, reason, extra=ids)
             self.saved.set_aside.append((row.seq, reason))
 
     def _brought_up(self, cause: Cause) -> Cause:
@@ -293,7 +320,8 @@ class _Block:
         reason = self._apply(contact, wake, now)
         self.wakes += 1
         if reason is not None:
-            log.warning("wake-up of %s at %d is set aside: %s", contact, now, reason)
+            ids = about(what="wakeup.set_aside", contact=contact)
+            log.warning("wake-up of %s at %d is set aside: %s", contact, now, reason, extra=ids)
             self.saved.stuck.append((wake._replace(at=stored if stored is not None else now), reason))
             held.wake_at = None
 
@@ -317,7 +345,8 @@ class _Block:
             held.state = None
             return str(error)
         except Exception as error:
-            log.exception("the engine failed on %s", cause)
+            ids = about(what="engine.failed", event=getattr(cause, "id", None), contact=contact)
+            log.exception("the engine failed on %s", getattr(cause, "name", type(cause).__name__), extra=ids)
             held.state = None
             return f"internal error of the engine: {type(error).__name__}: {error}"
         if isinstance(cause, Wake) and answer.wake_at is not None and answer.wake_at <= now:  # it would come back for ever
@@ -364,7 +393,7 @@ class _Block:
                 continue
             state = codec.dump(self._state(held, contact, self.at))
             if len(state) > MAX_CONTACT_BYTES:
-                log.warning("the state of contact %s has %d bytes", contact, len(state))
+                log.warning("the state of contact %s has %d bytes", contact, len(state), extra=about(what="contact.large", contact=contact))
             self.saved.states.append(ContactRow(contact, state, held.wake_at, digest, held.past[-1][1]))
         self.saved.clock = self.at
 
@@ -373,7 +402,7 @@ class _Block:
         saved = self.saved
         decisions = Counter((d.campaign or d.rule, d.kind, d.action, d.outcome) for d in saved.decisions)
         aside = len(saved.set_aside) + len(saved.stuck)
-        return Turn(self.events, self.wakes, aside, len(saved.effects), decisions, self.at)
+        return Turn(self.events, self.wakes, aside, len(saved.effects), decisions, self.at, self.sources)
 
 
 def _merge(agenda: list[tuple[Key, LogRow | None]], block: _Block, last: Key) -> Iterator[tuple[Key, LogRow | None]]:

@@ -7,6 +7,7 @@ Owns the port (`port.py`: nouns, verbs, errors) and its three implementations wi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,20 +25,29 @@ def is_url(database: object) -> bool:
     return str(database).startswith(("postgresql://", "postgres://"))
 
 
-def open_store(path: str | Path, clock: Clock | None = None, *, create: bool = True, readonly: bool = False) -> Store:
+def open_store(
+    path: str | Path,
+    clock: Clock | None = None,
+    *,
+    create: bool = True,
+    readonly: bool = False,
+    faults: Callable[[str], None] | None = None,
+) -> Store:
     """Opens the SQLite database at `path`, the PostgreSQL database of an address (postgresql://…), or for ":memory:" the in-memory
     twin. Raises StoreError.
 
-    create: make it if it is missing. readonly: for commands that only look; works while `camp run` is active.
+    create: make it if it is missing. readonly: for commands that only look; works while `camp run` is active. faults:
+    told before and after each commit, see `Database`.
     """
     if str(path) == ":memory:":
         from rules_engine.store.memory import MemoryStore
 
         return MemoryStore(clock)
+    more = {} if faults is None else {"faults": faults}
     if is_url(path):
         from rules_engine.store.postgres import PostgresStore
 
-        return PostgresStore(str(path), clock, create=create and not readonly, readonly=readonly)
+        return PostgresStore(str(path), clock, create=create and not readonly, readonly=readonly, **more)
     from rules_engine.store.sqlite import SqliteStore
 
-    return SqliteStore(path, clock, create=create and not readonly, readonly=readonly)
+    return SqliteStore(path, clock, create=create and not readonly, readonly=readonly, **more)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+import re
+import unicodedata
 from typing import Any
 
 import orjson
@@ -125,3 +128,15 @@ def decision(row: tuple) -> Decision:
         cause_id,
         tuple(place or ()),
     )
+
+
+def mark(secret: str, kind: str, *parts: str) -> str:
+    """32 hexadecimal digits that stand for an id or an address where it may not be kept: HMAC-SHA256 under the database's own key."""
+    said = dump([kind, *parts])
+    return hmac.new(secret.encode(), said, hashlib.sha256).hexdigest()[:32]
+
+
+def comparable(value: str) -> str:
+    """An e-mail address or telephone number as it is compared: neither letter case nor how a number is grouped makes another one."""
+    text = unicodedata.normalize("NFKC", value).strip().casefold()
+    return text if "@" in text else re.sub(r"[\s().\-/]+", "", text)

@@ -25,6 +25,8 @@ TABLES = {
     "throttle": "name slot used",
     "audit": "seq at who what detail",
     "address": "kind address contact",
+    "forgotten": "mark channel at",
+    "sent": "mark attempt at",
 }
 """Table -> columns that both databases have under the same names."""
 SHARDED = ("contact", "event", "effect")
@@ -70,7 +72,8 @@ def _fill(store: SqliteStore, target: PostgresStore, progress: Callable[[str, in
     target._db.run("copy", fill, again=False)
     problems = target.check()
     if problems or target.counts() != store.counts():
-        raise StoreError(f"the copy in {shown(target._db.url)} is not whole: {(problems or ['counts differ'])[0]}", "drop it, and copy again", "corrupt")
+        said_ = (problems or ["counts differ"])[0]
+        raise StoreError(f"the copy in {shown(target._db.url)} is not whole: {said_}", "drop it, and copy again", "corrupt")
     target._db.raw.execute("ANALYZE")
     return rows
 

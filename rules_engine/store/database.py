@@ -193,6 +193,15 @@ class Database:
             self._roll_back()
         self._faults(name + ".after_commit")
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Any]:
+        """All that is read inside it is of one moment. Takes no lock that a writer meets."""
+        self.raw.execute("BEGIN")
+        try:
+            yield self.raw
+        finally:
+            self._roll_back()
+
     def _roll_back(self) -> None:
         """After a commit nothing is open, and nothing happens. SQLite may also have rolled back by itself."""
         if self.raw.in_transaction:

@@ -10,32 +10,41 @@ from contextlib import contextmanager
 
 from rules_engine.clock import Clock, SystemClock
 from rules_engine.decisions import Cancel, Decision
-from rules_engine.facts import Wake
+from rules_engine.facts import ContactChange, Wake
 from rules_engine.links import handle
 from rules_engine.store import codec
 from rules_engine.store.port import (
     DIED,
+    ENDED,
     ENOUGH,
     EVERYTHING,
     REPORTS,
     RESOLUTIONS,
     RESTARTED,
+    RESTORED,
     SOURCE_ENGINE,
+    SUPPRESSED,
     UNSENT_STATES,
+    WAITING_STATES,
     Arrival,
     Attempt,
     Audit,
+    Backlog,
     BadData,
     Block,
     Candidate,
     ContactRow,
     Counts,
     EffectRow,
+    Erased,
+    HandOver,
+    Identity,
     JournalRow,
     LogRow,
     Pause,
     Position,
     Recorded,
+    Removed,
     Settlement,
     StoreError,
     Verdict,
@@ -54,7 +63,7 @@ class MemoryStore:
         self._contacts: dict[str, ContactRow] = {}
         self._addresses: dict[tuple[str, str], str] = {}
         self._wakes: list[tuple[int, str]] = []  # heap of (wake_at, contact), stale ones dropped when met
-        self._journal: list[Decision] = []
+        self._journal: list[Decision | None] = []  # position = seq - 1; None: dropped
         self._effects: dict[str, EffectRow] = {}
         self._attempts: list[Attempt] = []
         self._pauses: dict[str, Pause] = {}
@@ -64,6 +73,9 @@ class MemoryStore:
         self._latest = ""
         self._position = Position(0, 0)
         self._locked = False
+        self._notes: dict[str, str] = {"instance": "memory", "secret": "memory"}
+        self._forgotten: dict[str, str] = {}
+        self._sent: dict[str, HandOver] = {}
 
     # ------------------------------------------------------------ the log
 
@@ -75,6 +87,10 @@ class MemoryStore:
         duplicates: list[int] = []
         conflicts: list[int] = []
         for index, arrival in enumerate(arrivals):
+            if codec.mark("memory", "event", arrival.source, arrival.cause.id) in self._forgotten:
+                duplicates.append(index)
+                continue
+            arrival = self._suppressed(arrival)
             print_ = codec.fingerprint(arrival.cause, arrival.undated)
             self._addresses.update({(kind, address): contact for kind, address, contact in codec.addresses(arrival.cause)})
             known = self._ids.get((arrival.source, arrival.cause.id))
@@ -83,6 +99,14 @@ class MemoryStore:
             else:
                 (duplicates if known[1] == print_ else conflicts).append(index)
         return Recorded(len(arrivals) - len(duplicates) - len(conflicts), tuple(duplicates), tuple(conflicts))
+
+    def _suppressed(self, arrival: Arrival) -> Arrival:
+        if not isinstance(arrival.cause, ContactChange):
+            return arrival
+        texts = [value for value in arrival.cause.attributes.values() if isinstance(value, str)]
+        channels = {self._forgotten.get(codec.mark("memory", "address", codec.comparable(text))) for text in texts} - {None}
+        attributes = {**arrival.cause.attributes, **{f"suppressed.{channel}": SUPPRESSED for channel in channels}}
+        return arrival._replace(cause=arrival.cause._replace(attributes=attributes)) if channels else arrival
 
     def _add(self, arrival: Arrival, print_: bytes) -> None:
         seq, received = len(self._log) + 1, self._stamp()
@@ -122,7 +146,7 @@ class MemoryStore:
         """See Store."""
         return None if self.read_log(after, 1) else self._stamp()
 
-    def backlog(self, limit: int) -> int:
+    def unread(self, limit: int) -> int:
         """See Store."""
         return len(self.read_log(0, limit))
 
@@ -145,14 +169,14 @@ class MemoryStore:
             self._position = self._position._replace(cursor=min(self._position.cursor, min(released) - 1))
         return len(released)
 
-    def purge(self, before: int) -> int:
+    def purge(self, before: int, limit: int | None = None) -> int:
         """See Store."""
         purged = 0
         for index, row in enumerate(self._log):
             full = not isinstance(row.cause, Wake) and (
                 getattr(row.cause, "data", None) or getattr(row.cause, "attributes", None)
             )
-            if row.status == "done" and row.received < before and full:
+            if row.status == "done" and row.received < before and full and (limit is None or purged < limit):
                 kind, name, _, _ = codec.body(row.cause)
                 empty = codec.cause(kind, row.cause.id, name, row.cause.contact, row.cause.at, None, None, row.received)
                 self._log[index] = row._replace(cause=empty)
@@ -208,6 +232,8 @@ class MemoryStore:
 
     def commit(self, block: Block) -> None:
         """See Store."""
+        if block.erasures is not None and block.erasures != self.erasures():
+            raise Erased
         decisions = [_through_json(decision) for decision in block.decisions]
         for wake, reason in block.stuck:  # before the states: a later event of the same block may have set a new wake-up
             self._stick(wake, reason)
@@ -224,6 +250,9 @@ class MemoryStore:
             if effect.id not in self._effects:
                 made = EffectRow(*effect, seq=len(self._effects) + 1, next_at=effect.at, handle=handle(effect.id))
                 self._effects[effect.id] = made._replace(primary=_json(made.primary), params=_json(made.params))
+                line = self._sent.get(self.mark_of(effect.id))
+                if line is not None:
+                    self._doubt(line, effect.id, line.at)
         for item in block.cancels:
             self._cancel(item)
         for arrival in block.emits:
@@ -257,7 +286,7 @@ class MemoryStore:
         return list(self._rows(after))[:limit]
 
     def _rows(self, after: int) -> Iterator[JournalRow]:
-        return (JournalRow(index + 1, self._journal[index]) for index in range(after, len(self._journal)))
+        return (JournalRow(index + 1, item) for index, item in enumerate(self._journal[after:], after) if item is not None)
 
     # ------------------------------------------------------------ the outbox
 
@@ -329,7 +358,8 @@ class MemoryStore:
             counted += 1
             self._effects[effect.id] = changed._replace(provider_id=provider_id)
             self._attempts.append(Attempt(effect.id, item.attempt, effect.claimed_at, item.at, item.state, detail))
-        self.record_events(news)
+        living = {effect.contact for effect in self._effects.values()}
+        self.record_events([arrival for arrival in news if arrival.cause.contact in living])
         return counted
 
     def _settled(self, effect: EffectRow) -> bool:
@@ -455,6 +485,137 @@ class MemoryStore:
         asked = (row.next_at for row in self._effects.values() if row.state == "unknown" and row.next_at is not None)
         return min((*(row.next_at for row in self._ripe()), *asked), default=None)
 
+    # ------------------------------------------------------------ looking after it
+
+    def trim(self, journal: int | None, outbox: int | None, limit: int) -> Removed:
+        """See Store."""
+        old = [row.seq for row in self._rows(0) if journal is not None and row.decision.at < journal][:limit]
+        for seq in old:
+            self._journal[seq - 1] = None
+        gone = {
+            effect.id
+            for effect in self._effects.values()
+            if outbox is not None and effect.state in ENDED and (effect.at if effect.settled_at is None else effect.settled_at) < outbox
+        }
+        return Removed(decisions=len(old), effects=len(gone), attempts=self._drop_effects(gone))
+
+    def _drop_effects(self, ids: set[str]) -> int:
+        before = len(self._attempts)
+        self._attempts = [attempt for attempt in self._attempts if attempt.effect not in ids]
+        self._effects = {id: effect for id, effect in self._effects.items() if id not in ids}
+        return before - len(self._attempts)
+
+    def trimmable(self, events: int | None, journal: int | None, outbox: int | None) -> Removed:
+        """See Store."""
+        ended = [item for item in self._effects.values() if item.state in ENDED]
+        gone = {item.id for item in ended if outbox is not None and (item.at if item.settled_at is None else item.settled_at) < outbox}
+        full = [row for row in self._log if getattr(row.cause, "data", None) or getattr(row.cause, "attributes", None)]
+        return Removed(
+            0,
+            sum(row.status == "done" and row.received < (events or 0) for row in full),
+            sum(row.decision.at < (journal or 0) for row in self._rows(0)),
+            len(gone),
+            sum(item.effect in gone for item in self._attempts),
+        )
+
+    def erase(self, contact: str, addresses: Iterable[tuple[str, str]], now: int, dry_run: bool = False) -> Removed:
+        """See Store."""
+        rows = [row for row in self._log if row.cause.contact == contact]
+        effects = {effect.id for effect in self._effects.values() if effect.contact == contact}
+        decisions = [row.seq for row in self._rows(0) if row.decision.contact == contact]
+        attempts = [item for item in self._attempts if item.effect in effects]
+        removed = Removed(int(contact in self._contacts), len(rows), len(decisions), len(effects), len(attempts), () if dry_run else tuple(effects))
+        if dry_run:
+            return removed
+        if self._locked and any(self._effects[id].state == "claimed" for id in effects):
+            raise StoreError("a message to this contact is being handed over at this moment", "try again in a minute", "busy")
+        for row in rows:
+            key = (row.source, codec.wake_id(row.cause) if isinstance(row.cause, Wake) else row.cause.id)
+            self._forgotten[codec.mark("memory", "event", *key)] = ""
+            self._ids.pop(key, None)
+            self._log[row.seq - 1] = row._replace(cause=Wake("", 0), status="erased", reason=None)
+        for channel, value in addresses:
+            self._forgotten[codec.mark("memory", "address", codec.comparable(value))] = channel
+        for seq in decisions:
+            self._journal[seq - 1] = None
+        self._drop_effects(effects)
+        if contact in self._contacts:
+            del self._contacts[contact]
+            self._addresses = {key: owner for key, owner in self._addresses.items() if owner != contact}
+            self._wakes = [(at, other) for at, other in self._wakes if other != contact]
+            heapq.heapify(self._wakes)
+        self.note("erasures", str(self.erasures() + 1))
+        return removed
+
+    def erasures(self) -> int:
+        """See Store."""
+        return int(self._notes.get("erasures", "0"))
+
+    def scrub(self, vacuum: bool = True) -> bool:
+        """See Store."""
+        return True
+
+    def backlog(self, now: int) -> Backlog:
+        """See Store."""
+        new = [row.received for row in self._log if row.status == "new"]
+        wakes = [row.wake_at for row in self._contacts.values() if row.wake_at is not None]
+        states = Counter(effect.state for effect in self._effects.values() if effect.state in WAITING_STATES)
+        aside = sum(row.status == "set_aside" for row in self._log)
+        return Backlog(
+            min(new, default=None), sum(at <= now for at in wakes), min(wakes, default=None), self.next_effect(), len(new), aside, states
+        )
+
+    def note(self, key: str, value: str) -> None:
+        """See Store."""
+        self._notes[key] = value
+
+    def noted(self, key: str) -> str | None:
+        """See Store."""
+        return self._notes.get(key)
+
+    def identity(self) -> Identity:
+        """See Store."""
+        return Identity("memory", "memory", self._notes.get("journal") == "1")
+
+    def mark_of(self, effect: str) -> str:
+        """See Store."""
+        return codec.mark("memory", "effect", effect)
+
+    def handed_over(self, line: HandOver) -> bool:
+        """See Store."""
+        return any(
+            effect.seq == line.seq and effect.attempts >= line.attempt and self.mark_of(effect.id) == line.mark
+            for effect in self._effects.values()
+        )
+
+    def doubt(self, lines: Sequence[HandOver], now: int) -> list[EffectRow]:
+        """See Store."""
+        known = {self.mark_of(id): id for id in self._effects}
+        doubtful = []
+        for line in sorted(lines, key=lambda line: line.attempt):
+            if line.mark not in known:
+                self._sent[line.mark] = line
+            elif self._doubt(line, known[line.mark], now):
+                doubtful.append(known[line.mark])
+        return [self._effects[id] for id in dict.fromkeys(doubtful)]
+
+    def _doubt(self, line: HandOver, id: str, now: int) -> bool:
+        effect = self._effects[id]
+        if effect.attempts >= line.attempt:
+            return False
+        first = line.at if effect.first_claimed_at is None else effect.first_claimed_at
+        self._effects[id] = effect._replace(
+            state="unknown", detail=RESTORED, attempts=line.attempt, next_at=None, settled_at=now, claimed_at=line.at, first_claimed_at=first
+        )
+        return True
+
+    def doubt_open(self, now: int, detail: str) -> int:
+        """See Store."""
+        found = [effect for effect in self._effects.values() if effect.state in ("planned", "ready", "retry_wait", "claimed")]
+        for effect in found:
+            self._effects[effect.id] = effect._replace(state="unknown", detail=detail, next_at=None, settled_at=now)
+        return len(found)
+
     # ------------------------------------------------------------ programs
 
     def record_program(self, digest: str, sources: Mapping[str, str]) -> bool:
@@ -479,7 +640,7 @@ class MemoryStore:
         return Counts(
             len(self._contacts),
             sum(row.wake_at is not None for row in self._contacts.values()),
-            len(self._journal),
+            sum(item is not None for item in self._journal),
             {status: events[status] for status in ("new", "done", "set_aside")},
             dict(sorted(effects.items())),
         )

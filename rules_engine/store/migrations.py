@@ -80,7 +80,17 @@ INSERT OR IGNORE INTO address SELECT 'phone', replace(replace(replace(replace(re
     WHERE json_extract(CAST(state AS TEXT), '$.a.phone') != '';
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _ATTEMPTS, _SERVICE, _ADDRESSES)
+# instance: tells a database from any other, so that a send journal is never read beside the wrong one. secret: the key of the hashes
+# that an erasure leaves. Drawn by SQLite, from the system's source.
+_OPERATING = """
+CREATE TABLE forgotten (mark TEXT NOT NULL PRIMARY KEY, channel TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE sent (mark TEXT NOT NULL PRIMARY KEY, attempt INTEGER NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+
+INSERT INTO meta (key, value) VALUES ('instance', lower(hex(randomblob(16)))), ('secret', lower(hex(randomblob(32))));
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _ATTEMPTS, _SERVICE, _ADDRESSES, _OPERATING)
 """Number n of the schema is reached by running MIGRATIONS[n - 1]."""
 
 

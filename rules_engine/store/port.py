@@ -36,6 +36,8 @@ EFFECT_STATES = (
     "expired",
     "cancelled",
 )
+WAITING_STATES = ("unknown", "held", "claimed", "ready", "retry_wait", "planned", "failed")
+"""States that are no good end: few effects, so that counting them is cheap whatever the outbox holds."""
 OPEN_STATES = ("planned", "ready", "claimed", "retry_wait", "held")
 UNSENT_STATES = ("planned", "ready", "retry_wait", "held")  # what an exit still can call off
 EVERYTHING = "*"  # the name under which everything is paused
@@ -63,6 +65,10 @@ class StoreError(Exception):
 class BadData(ValueError):
     """A value that no database takes (a number beyond 64 bits, a text that is none): the fault of whoever made it, not of the
     store."""
+
+
+class Erased(Exception):
+    """A contact was erased since the block began: nothing of it was saved. What was read for it must be read anew."""
 
 
 class Arrival(NamedTuple):
@@ -114,6 +120,7 @@ class Block:
     failed; their contacts' wake-up is switched off until `release`. emits: events for the log. cancels: applied after the effects.
     cursor: all rows up to it are not new (None: unchanged); it counts only if nobody moved the cursor back behind `cursor_was`
     meanwhile (`release` does).
+    erasures: `Store.erasures()` as it was before anything of the block was read; None: whatever it is.
     """
 
     program: str = ""
@@ -128,6 +135,7 @@ class Block:
     cursor: int | None = None
     cursor_was: int = 0
     clock: int | None = None
+    erasures: int | None = None
 
 
 class Position(NamedTuple):
@@ -267,6 +275,57 @@ class Counts(NamedTuple):
     effects: Mapping[str, int]
 
 
+class Identity(NamedTuple):
+    """Which database this is. instance: its name among all; secret: the key of its hashes; journal: whether a send journal was begun
+    beside it."""
+
+    instance: str
+    secret: str
+    journal: bool = False
+
+
+class HandOver(NamedTuple):
+    """One line of the send journal: an effect by its number in the outbox and by the mark of its id."""
+
+    seq: int
+    mark: str
+    attempt: int
+    at: int
+
+
+class Removed(NamedTuple):
+    """Rows that an erasure or a trim took away. events: of an erasure whole rows, of a trim contents. ids: of an erasure's effects."""
+
+    contacts: int = 0
+    events: int = 0
+    decisions: int = 0
+    effects: int = 0
+    attempts: int = 0
+    ids: tuple[str, ...] = ()
+
+
+class Backup(NamedTuple):
+    """A copy that was made and found whole."""
+
+    path: Any
+    bytes: int
+    counts: Counts
+
+
+class Backlog(NamedTuple):
+    """What waits. received: when the oldest new row of the log came; overdue: wake-ups whose time is past; wake: the earliest;
+    leaves: when the longest waiting effect should have left (all ms, None: nothing). new, set_aside: rows of the log; effects: state ->
+    count, of those that are not at a good end."""
+
+    received: int | None
+    overdue: int
+    wake: int | None
+    leaves: int | None
+    new: int
+    set_aside: int
+    effects: Mapping[str, int]
+
+
 class Store(Protocol):
     """The verbs."""
 
@@ -284,7 +343,7 @@ class Store(Protocol):
         """The wall's time if no new row lies behind `after`, else None. Nobody is appending at that moment, so no event of an
         earlier time can turn up later: wake-ups due up to it may fire (law 4)."""
 
-    def backlog(self, limit: int) -> int:
+    def unread(self, limit: int) -> int:
         """How many rows of the log are new, counted up to `limit`."""
 
     def events_of(self, contact: str, limit: int = 1_000) -> list[LogRow]:
@@ -296,8 +355,8 @@ class Store(Protocol):
     def release(self, seqs: Iterable[int]) -> int:
         """Makes rows that were set aside new again; returns how many."""
 
-    def purge(self, before: int) -> int:
-        """Drops the content of done rows received before a moment; their ids stay known (promise P2)."""
+    def purge(self, before: int, limit: int | None = None) -> int:
+        """Drops the content of done rows received before a moment, at most `limit` of them; their ids stay known (promise P2)."""
 
     # contacts
     def contacts(self, ids: Iterable[str]) -> dict[str, ContactRow]:
@@ -325,7 +384,7 @@ class Store(Protocol):
         """Where to go on."""
 
     def commit(self, block: Block) -> None:
-        """Saves all of the block in one transaction."""
+        """Saves all of the block in one transaction. Raises Erased."""
 
     # the journal
     def journal_of(self, contact: str, limit: int = 10_000) -> list[JournalRow]:
@@ -406,6 +465,51 @@ class Store(Protocol):
     def programs(self) -> list[Version]:
         """All that were applied, in order of the first time."""
 
+    # looking after it
+    def trim(self, journal: int | None, outbox: int | None, limit: int) -> Removed:
+        """Drops up to `limit` of the decisions of before `journal`, and as many effects that ended before `outbox` with their
+        attempts. What is open or unknown stays, whatever its age. Call it until it removes nothing."""
+
+    def trimmable(self, events: int | None, journal: int | None, outbox: int | None) -> Removed:
+        """What `purge` and `trim` would remove, all in all."""
+
+    def erase(self, contact: str, addresses: Iterable[tuple[str, str]], now: int, dry_run: bool = False) -> Removed:
+        """Removes all of one contact but keyed hashes: its ids are not taken again, and its addresses (channel, address) stay
+        suppressed. Raises StoreError (kind "busy") while one of its effects is being handed over. `scrub` has to follow."""
+
+    def erasures(self) -> int:
+        """How many contacts were erased so far: who keeps states in memory asks for it before it reads (see Block)."""
+
+    def scrub(self, vacuum: bool = True) -> bool:
+        """Makes what was deleted unreadable on the disk, the free space and the write-ahead log included. False: a reader was in the
+        way for too long. Others that write wait meanwhile."""
+
+    def backlog(self, now: int) -> Backlog:
+        """What waits, and for how long."""
+
+    def note(self, key: str, value: str) -> None:
+        """Keeps a small fact about the database itself."""
+
+    def noted(self, key: str) -> str | None:
+        """A fact that `note` kept."""
+
+    # promise P11: the send journal beside the database
+    def identity(self) -> Identity:
+        """Which database this is."""
+
+    def mark_of(self, effect: str) -> str:
+        """What stands for an effect's id in the send journal."""
+
+    def handed_over(self, line: HandOver) -> bool:
+        """Whether the outbox knows of that hand-over."""
+
+    def doubt(self, lines: Sequence[HandOver], now: int) -> list[EffectRow]:
+        """Hand-overs of which this database knows nothing, because an older backup was restored: effects that are here become unknown
+        and are returned; one that the engine makes anew later will be unknown from the start."""
+
+    def doubt_open(self, now: int, detail: str) -> int:
+        """Everything that may leave by itself becomes unknown; how many."""
+
     # the whole
     def counts(self) -> Counts:
         """The store in numbers."""
@@ -466,6 +570,10 @@ REPORTS = {
 """State -> what evidence from outside may make of it: never back to something that would be handed over again."""
 
 DIED = "the process ended between the hand-over and its record; it may or may not have been accepted"
+RESTORED = "an older backup was restored: the send journal says that it was handed over after that backup was made"
+SUPPRESSED = "erased"  # the value of suppressed.CHANNEL for an address whose owner was erased
+ENDED = ("accepted", "delivered", "bounced", "complained", "failed", "suppressed", "capped", "cancelled", "expired")
+"""States in which an effect stays, but for a person's decision."""
 RESTARTED = "handed over again under the same key after a restart"
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from rules_engine.decisions import Effect
 from rules_engine.facts import ContactChange
-from rules_engine.store.codec import mark
+from rules_engine.store.codec import comparable, mark
 from rules_engine.store.port import (
     ENDED,
     RESTORED,
     SUPPRESSED,
     WAITING_STATES,
     Arrival,
+    Backlog,
     EffectRow,
     HandOver,
     Identity,
@@ -66,6 +67,20 @@ class PostgresUpkeep:
         if not hasattr(self, "_known_secret"):
             self._known_secret = self._meta("secret") or ""
         return self._known_secret
+
+    def backlog(self, now: int) -> Backlog:
+        """See Store. Of all shards."""
+        one = self._db.one
+        states = self._db.rows("SELECT state, count(*) FROM effect WHERE state = ANY(%s) GROUP BY state", (list(WAITING_STATES),))
+        return Backlog(
+            one("SELECT received FROM pending JOIN event ON event.seq = pending.seq ORDER BY pending.seq LIMIT 1"),
+            one("SELECT count(*) FROM contact WHERE wake_at <= %s", (now,)),
+            one("SELECT min(wake_at) FROM contact WHERE wake_at IS NOT NULL"),
+            one("SELECT min(next_at) FROM effect WHERE state IN ('ready', 'retry_wait')"),
+            one("SELECT count(*) FROM pending"),
+            one("SELECT count(*) FROM aside"),
+            dict(states),
+        )
 
     # ------------------------------------------------------------ retention
 
@@ -123,7 +138,10 @@ class PostgresUpkeep:
         ids = tuple(id for (id,) in cursor.execute("SELECT id FROM effect WHERE contact = %s FOR UPDATE", (contact,)).fetchall())
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (JOURNAL_LOCK,))
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND_LOCK,))
-        flying = "SELECT 1 FROM effect JOIN worker ON worker.id = claimer WHERE contact = %s AND state = 'claimed' AND until > clock_timestamp()"
+        flying = (
+            "SELECT 1 FROM effect JOIN worker ON worker.id = coalesce(claimer, worker.id) "
+            "WHERE contact = %s AND state = 'claimed' AND until > clock_timestamp()"
+        )
         if cursor.execute(flying, (contact,)).fetchone():
             raise StoreError("a message to this contact is being handed over at this moment", "try again in a minute", "busy")
         self._keep_marks(cursor, contact, addresses, now)
@@ -142,7 +160,7 @@ class PostgresUpkeep:
     def _keep_marks(self, cursor: Any, contact: str, addresses: list[tuple[str, str]], now: int) -> None:
         ids = cursor.execute("SELECT source, event_id FROM event WHERE contact = %s", (contact,)).fetchall()
         marks = [(mark(self._secret, "event", source, id), "", now) for source, id in ids]
-        marks += [(mark(self._secret, "address", ADDRESS(value)), channel, now) for channel, value in addresses if ADDRESS(value)]
+        marks += [(mark(self._secret, "address", comparable(value)), channel, now) for channel, value in addresses if comparable(value)]
         cursor.executemany("INSERT INTO forgotten (mark, channel, at) VALUES (%s, %s, %s) ON CONFLICT (mark) DO NOTHING", marks)
 
     def _clean_audit(self, cursor: Any, contact: str) -> None:
@@ -172,7 +190,7 @@ class PostgresUpkeep:
         for arrival in arrivals:
             cause = arrival.cause
             texts = {text for text in cause.attributes.values() if isinstance(text, str)} if isinstance(cause, ContactChange) else set()
-            found = [mark(self._secret, "address", ADDRESS(text)) for text in texts]
+            found = [mark(self._secret, "address", comparable(text)) for text in texts]
             marks.append((mark(self._secret, "event", arrival.source, cause.id), found))
         wanted = list({own for own, _ in marks} | {item for _, found in marks for item in found})
         rows = dict(cursor.execute("SELECT mark, channel FROM forgotten WHERE mark = ANY(%s)", (wanted,)).fetchall())

@@ -28,6 +28,7 @@ from rules_engine.store.port import (
     Block,
     ContactRow,
     Counts,
+    Erased,
     JournalRow,
     LogRow,
     Position,
@@ -35,6 +36,7 @@ from rules_engine.store.port import (
     Version,
 )
 from rules_engine.store.sqlite_outbox import Outbox, effect_values
+from rules_engine.store.sqlite_upkeep import Upkeep
 from rules_engine.store.tables import TABLES, Program
 
 _LOG = "seq, source, event_id, kind, name, contact, at, received, subject, data, status, reason"
@@ -69,7 +71,7 @@ _decision_row = operator.itemgetter(0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 13)  # Decis
 _NO_FAULTS: Callable[[str], None] = lambda point: None  # noqa: E731
 
 
-class SqliteStore(Outbox):
+class SqliteStore(Upkeep, Outbox):
     """One file. Open it once per thread. `faults` is for tests: see `Database`."""
 
     def __init__(
@@ -96,8 +98,18 @@ class SqliteStore(Outbox):
             return Recorded(0)
         with self._db.tx("record") as raw:
             last = self._db.one("SELECT max(seq) FROM event") or 0
-            rows, added = self._append(raw, arrivals)
-            return Recorded(added) if added == len(rows) else self._repeats(rows, last)
+            if not self._has_forgotten():
+                rows, added = self._append(raw, arrivals)
+                return Recorded(added) if added == len(rows) else self._repeats(rows, last)
+            places, known = self._without_forgotten(arrivals)
+            rows, added = self._append(raw, list(places.values()))
+            done = self._repeats(rows, last)
+            own = list(places)
+            return Recorded(
+                done.accepted,
+                tuple(sorted(known + [own[index] for index in done.duplicates])),
+                tuple(own[index] for index in done.conflicts),
+            )
 
     def _append(self, raw: Any, arrivals: Sequence[Arrival]) -> tuple[list[tuple], int]:
         """Adds what is new; (all rows, how many were new). The time of arrival is read under the write lock: in order of seq it
@@ -149,7 +161,7 @@ class SqliteStore(Outbox):
             busy = self._db.one("SELECT 1 FROM event WHERE seq > ? AND status = 0 LIMIT 1", (after,))
             return None if busy else self._stamp()
 
-    def backlog(self, limit: int) -> int:
+    def unread(self, limit: int) -> int:
         """See Store."""
         return self._db.one("SELECT count(*) FROM (SELECT 1 FROM event INDEXED BY event_new WHERE status = 0 LIMIT ?)", (limit,))
 
@@ -184,12 +196,19 @@ class SqliteStore(Outbox):
                 raw.execute(_SET_META, ("cursor", str(min(wanted) - 1)))
         return released
 
-    def purge(self, before: int) -> int:
-        """See Store."""
+    def purge(self, before: int, limit: int | None = None) -> int:
+        """See Store. `received` never falls, so the rows are looked at from the oldest that may still be full."""
         with self._db.tx("purge") as raw:
-            return raw.execute(
-                "UPDATE event SET data = NULL, subject = NULL WHERE status = 1 AND received < ? AND data IS NOT NULL", (before,)
-            ).rowcount
+            start = int(self._meta("purged") or 0)
+            rows = raw.execute(
+                "SELECT seq FROM event WHERE seq > ? AND status = 1 AND received < ? AND data IS NOT NULL ORDER BY seq LIMIT ?",
+                (start, before, -1 if limit is None else limit),
+            ).fetchall()
+            raw.executemany("UPDATE event SET data = NULL, subject = NULL WHERE seq = ?", rows)
+            if rows:  # where to look next time; what was set aside may still become done
+                aside = self._db.one("SELECT min(seq) FROM event WHERE status = 2") or rows[-1][0] + 1
+                self._note(raw, "purged", str(min(rows[-1][0], aside - 1, self._cursor())))
+            return len(rows)
 
     # ------------------------------------------------------------ contacts
 
@@ -248,6 +267,8 @@ class SqliteStore(Outbox):
         decisions = [(*_decision_row(decision), codec.detail(decision)) for decision in block.decisions]
         effects = [effect_values(effect) for effect in block.effects]
         with self._db.tx("pump") as raw:
+            if block.erasures is not None and self.erasures() != block.erasures:
+                raise Erased
             self._stick(raw, block)  # before the states: a later event of the same block may have set a new wake-up
             if block.states:
                 number = self._program(raw, block.program)
@@ -269,6 +290,7 @@ class SqliteStore(Outbox):
                 raw.executemany(_ADD_DECISION, decisions)
             if effects:
                 raw.executemany(_ADD_EFFECT, effects)
+                self._doubt_new(raw, block.effects)
             if block.cancels:
                 self._cancel(raw, block.cancels)
             if block.emits:
@@ -354,7 +376,11 @@ class SqliteStore(Outbox):
 
     def counts(self) -> Counts:
         """See Store."""
-        one, rows = self._db.one, self._db.rows
+        return self.count(self._db.one, self._db.rows)
+
+    @staticmethod
+    def count(one: Callable[[str], Any], rows: Callable[[str], list[tuple]]) -> Counts:
+        """The numbers of any connection to such a file."""
         aside, total = one("SELECT count(*) FROM event WHERE status = 2"), one("SELECT count(*) FROM event")
         new = one("SELECT count(*) FROM event INDEXED BY event_new WHERE status = 0")
         return Counts(

@@ -190,6 +190,8 @@ class Outbox:
                 if found:
                     counted += 1
                     raw.execute(_ADD_ATTEMPT, (item.effect, item.attempt, found[0][0], item.at, item.state, detail))
+            # Who has no effect any more was erased during the hand-over; nothing may come back by its news.
+            news = [item for item in news if self._db.one("SELECT 1 FROM effect WHERE contact = ? LIMIT 1", (item.cause.contact,))]
             if news:
                 self._append(raw, news)
         return counted

@@ -8,7 +8,8 @@ import peewee
 
 class Meta(peewee.Model):
     """cursor: all rows of the log up to it are not new. clock: the latest log time reached. latest: digest of the current
-    program."""
+    program. instance, secret: see `migrations`. erasures: how many contacts were erased. journal: 1 once a send journal was begun.
+    backup: when the last one was made, and where."""
 
     key = peewee.TextField(primary_key=True)
     value = peewee.TextField()
@@ -158,4 +159,27 @@ class Address(peewee.Model):
         without_rowid = True
 
 
-TABLES = (Meta, Program, Contact, Event, Decision, Effect, Attempt, Pause, Throttle, Audit, Address)
+class Forgotten(peewee.Model):
+    """What an erasure leaves: keyed hashes of ids that are not taken again, and of addresses that stay suppressed on a channel."""
+
+    mark = peewee.TextField(primary_key=True)
+    channel = peewee.TextField()
+    at = peewee.BigIntegerField()
+
+    class Meta:
+        without_rowid = True
+
+
+class Sent(peewee.Model):
+    """Hand-overs that the send journal knows and this database, restored from a backup, does not (promise P11). mark: keyed hash of
+    the effect's id."""
+
+    mark = peewee.TextField(primary_key=True)
+    attempt = peewee.IntegerField()
+    at = peewee.BigIntegerField()
+
+    class Meta:
+        without_rowid = True
+
+
+TABLES = (Meta, Program, Contact, Event, Decision, Effect, Attempt, Pause, Throttle, Audit, Address, Forgotten, Sent)

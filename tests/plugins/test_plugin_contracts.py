@@ -40,6 +40,32 @@ class TestEmailToFolder(ActionContract):
         return len(list((project / "outbox").glob("*.eml")))
 
 
+class TestEmailWithLinks(TestEmailToFolder):
+    params = {"cart": "A", "headers": {"X-Team": "shop"}}
+    settings = {
+        "from": "Shop <shop@example.com>",
+        "fsync": False,
+        "sender": "owner",
+        "track_text": True,
+        "links": {"url": "https://news.example", "key": "k"},
+    }
+
+
+class TestEmailNotify(ActionContract):
+    action = ACTIONS["email.notify"]
+    primary = "lead"
+    params = {"to": "sales@example.com", "cc": ["boss@example.com"]}
+    settings = {"from": "Shop <shop@example.com>", "fsync": False}
+    idempotent = True
+
+    def prepare(self, project):
+        (project / "templates").mkdir(exist_ok=True)
+        (project / "templates/lead.txt").write_text("Subject: Call {{ contact.first_name | default('them') }}\n\n{{ contact.id }}\n")
+
+    def hand_overs(self, project):
+        return len(list((project / "outbox").glob("*.eml")))
+
+
 class TestSmsToFolder(ActionContract):
     action = ACTIONS["sms.send"]
     primary = "You left something behind"
@@ -48,6 +74,21 @@ class TestSmsToFolder(ActionContract):
 
     def hand_overs(self, project):
         return lines(project, "sms.jsonl")
+
+
+class TestPushWeb(ActionContract):
+    action = ACTIONS["push.web"]
+    primary = "Three things wait for you."
+    params = {"title": "Your cart", "url": "https://shop.example/cart", "data": {"cart": "A"}}
+    settings = {"fsync": False}
+    idempotent = True
+
+    def hand_overs(self, project):
+        return lines(project, "push.jsonl")
+
+
+class TestPushMobile(TestPushWeb):
+    action = ACTIONS["push.mobile"]
 
 
 class TestCrmToFolder(ActionContract):
@@ -141,7 +182,7 @@ def test_every_action_has_a_contract():
 
 def test_the_first_party_plugins_load_without_a_problem():
     assert HOST.problems == ()
-    assert len(set(HOST.providers.values())) == 12
+    assert len(set(HOST.providers.values())) == 13
 
 
 def test_internal_actions_say_exactly_what_changes():
@@ -171,6 +212,7 @@ def test_events_that_change_facts():
     assert changes("email.complained") == (Change("set", "suppressed.email", "complaint"),)
     assert changes("email.bounced", kind="hard") == (Change("set", "suppressed.email", "bounce"),)
     assert changes("email.bounced", kind="soft") == changes("email.bounced") == ()
+    assert changes("push.unsubscribed") == (Change("set", "consent.push", False),)
     assert changes("sms.unsubscribed") == (Change("set", "consent.sms", False),)
 
 

@@ -112,6 +112,34 @@ def test_a_file_that_includes_itself_is_read_once(tmp_path):
     assert read_template(tmp_path, "a").names == {"x"}
 
 
+def test_translations_use_what_the_template_may_use(tmp_path):
+    write(tmp_path, a__txt="Subject: x\n\n{{ code }}", a__de__txt="Subject: y\n\n{{ code }} {{ contact.city }} {{ gift }}")
+    write(tmp_path, **{"a__de-AT__html": "<b>{{ unsubscribe_url }} {{ view_url }}</b>", "a__v2__txt": "{{ other }}", "ab__de__txt": "{{ no }}"})
+    info = read_template(tmp_path, "a")
+    assert info.names == {"code", "gift"} and info.contact_fields == {"city"} and info.has_subject
+    assert set(info.files) == {"a.txt", "a.de.txt", "a.de-AT.html"}
+    ((file, line, message),) = info.problems
+    assert file == "a.de-AT.html" and "no subject" in message
+
+
+def test_a_translation_may_leave_the_subject_to_the_action(tmp_path):
+    write(tmp_path, a__txt="hello", a__de__txt="hallo {% if %}")
+    info = read_template(tmp_path, "a")
+    assert not info.has_subject and [file for file, _, _ in info.problems] == ["a.de.txt"]
+
+
+def test_a_translation_in_a_folder(tmp_path):
+    (tmp_path / "shop").mkdir()
+    write(tmp_path / "shop", a__txt="Subject: x\n\n", a__de__txt="Subject: y\n\n{{ gift }}")
+    assert read_template(tmp_path, "shop/a").files == ("shop/a.txt", "shop/a.de.txt")
+    assert _templates.render(tmp_path, "shop/a", {"gift": 1}, "de-AT").subject == "y"
+
+
+@pytest.mark.parametrize("locale", ["de", "de-AT", "zh-Hant-TW", "es-419", "fil"])
+def test_the_plugin_looks_for_files_as_the_checker_reads_them(locale):
+    assert templates.LOCALE.fullmatch(locale) and _templates.tags(locale)[0] == locale
+
+
 HEADERISH = st.lists(
     st.sampled_from(
         ["Subject: a", "subject:b", "Preheader: p", "PREHEADER :q", "From: x", "Subject", "", " ", "body", "Subject: {{ x }}"]

@@ -405,9 +405,9 @@ def test_an_undated_repeat_is_a_repeat_whenever_it_comes(store):
 
 def test_the_backlog_counts_what_is_new_up_to_a_bound(store):
     store.record_events([event(str(n)) for n in range(5)])
-    assert (store.backlog(10), store.backlog(3)) == (5, 3)
+    assert (store.unread(10), store.unread(3)) == (5, 3)
     store.commit(Block("p1", done=[1, 2], set_aside=[(3, "odd")], cursor=3))
-    assert store.backlog(10) == 2
+    assert store.unread(10) == 2
 
 
 def test_a_contact_is_found_by_the_address_it_was_last_told_to_have(store):

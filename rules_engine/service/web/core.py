@@ -35,7 +35,7 @@ MAX_TEXT = 2_000  # characters of a text from a browser that are kept
 @dataclass
 class Web:
     """Everything behind the routes. model: the campaigns' meaning (which events and attributes there are); keys: campaign -> its FOR EACH
-    fields; attributes: a contact's attributes from its state."""
+    fields; attributes: a contact's attributes from its state; view: shows a message again, see view.py."""
 
     settings: WebSettings
     model: Any
@@ -49,6 +49,7 @@ class Web:
     attributes: Callable[[dict], Mapping[str, Any]]
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     hold_ms: int = 1_000
+    view: Callable[[EffectRow, Mapping[str, Any]], tuple[str, str]] | None = None
     visits: Rate = field(init=False)
     posts: Rate = field(init=False)
 

@@ -13,6 +13,7 @@ from rules_engine.service.web.chance import Chance, system_chance
 from rules_engine.service.web.core import Web
 from rules_engine.service.web.reader import Reader
 from rules_engine.service.web.settings import WebSettings
+from rules_engine.service.web.view import View
 from rules_engine.service.web.writer import Writer
 from rules_engine.store.port import Store
 
@@ -25,17 +26,19 @@ def assemble(
     open_store: Callable[[bool], Store],
     *,
     keys: Mapping[str, tuple[str, ...]] | None = None,
+    view: View | None = None,
     clock: Clock | None = None,
     chance: Chance = system_chance,
 ) -> Web:
     """Everything behind the routes; nothing has begun. model, zone: the campaigns' meaning. open_store(readonly): called once in each
-    thread that needs one. keys: campaign -> fields of its FOR EACH. Raises ValueError(sentence) where [web] and the campaigns disagree."""
+    thread that needs one. keys: campaign -> fields of its FOR EACH. view: shows a message again. Raises ValueError(sentence)
+    where [web] and the campaigns disagree."""
     _check(settings, model)
     clock = clock or SystemClock()
     read_event, read_contact = ingest.readers(model, zone)
     writer = Writer(lambda: open_store(False), clock, max_backlog=settings.max_backlog)
     reader = Reader(lambda: open_store(True))
-    return Web(settings, model, read_event, read_contact, clock, writer, reader, chance, project, real_attributes(), keys or {})
+    return Web(settings, model, read_event, read_contact, clock, writer, reader, chance, project, real_attributes(), keys or {}, view=view)
 
 
 def keys_of(program: Any) -> dict[str, tuple[str, ...]]:

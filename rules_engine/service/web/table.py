@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from rules_engine.service.web import api, bodies, forms, schema, tracking, visits, webhooks, wishes
+from rules_engine.service.web import api, bodies, forms, schema, tracking, view, visits, webhooks, wishes
 from rules_engine.service.web.clicks import Clicks
 from rules_engine.service.web.core import Web
 from rules_engine.service.web.problems import MEDIA, json_response
@@ -104,6 +104,8 @@ def endpoints(web: Web, clicks: Clicks) -> list[Endpoint]:
                  parameters={"token": _TOKEN}),
         Endpoint("post", "/p/{token}", on(wishes.post_preferences), "Takes the contact's choices.", {200: _PAGE, **_LOST},
                  _FORM, wish, parameters={"token": _TOKEN}),
+        Endpoint("get", "/v/{token}", on(view.get_view), "Shows a message in the browser.", {200: _PAGE, **_LOST}, {}, (503,),
+                 parameters={"token": _TOKEN}),
         Endpoint("get", "/healthz", healthz, "Whether the process lives.", {200: (bodies.JSON, _ANY, "It lives.")}),
         Endpoint("get", "/readyz", on(readyz), "Whether facts are taken in.", {200: (bodies.JSON, _ANY, "They are.")}, {}, (503,)),
         Endpoint("get", "/openapi.json", on(openapi, clicks), "This document.", {200: (bodies.JSON, _ANY, "The document.")}),

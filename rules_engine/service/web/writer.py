@@ -148,7 +148,7 @@ class Writer:
         try:
             store = self._opened()
             store.quiet_now(store.position().cursor)  # takes the lock for writing, writes nothing
-            self.backlog = store.backlog(self._max_backlog + 1)
+            self.backlog = store.unread(self._max_backlog + 1)
             self.trouble = None
         except StoreError as error:
             self._troubled(error)

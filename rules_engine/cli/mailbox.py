@@ -1,0 +1,58 @@
+"""`camp mailbox`: bounces, complaints and answers from the monitored mailbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from rules_engine.cli import errors, output
+from rules_engine.cli.group import Group
+from rules_engine.cli.options import database_option
+from rules_engine.cli.settings import Settings
+
+
+@click.group("mailbox", cls=Group)
+def mailbox_command() -> None:
+    """Bounces, complaints and answers from the monitored mailbox."""
+
+
+@mailbox_command.command("poll")
+@click.option("--dry-run", is_flag=True, help="Read and tell; record nothing, mark nothing.")
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="The counts as one JSON object.")
+def mailbox_poll(dry_run: bool, db: str | None, as_json: bool) -> int:
+    """Read what has come into the mailbox of the table [mailbox] since the last look.
+
+    `camp run` looks by itself; this is for trying the settings out, and for a mailbox that is read by a timer of the system. Safe to
+    repeat: a mail acts once.
+    """
+    from rules_engine.cli.loading import open_store
+    from rules_engine.clock import SystemClock
+    from rules_engine.service import mailbox
+
+    settings = Settings({"database": db})
+    with open_store(None, write=not dry_run, settings=settings) as store:
+        try:
+            polled = mailbox.poll(table(settings), store, SystemClock(), dry_run=dry_run)
+        except mailbox.Trouble as trouble:
+            raise errors.Trouble(
+                f"the mailbox can't be used: {trouble}", "see [mailbox] in camp.toml; the password is CAMP_MAILBOX_PASSWORD", errors.ENVIRONMENT
+            ) from trouble
+    counts = dict(sorted(polled.counts.items()))
+    if as_json:
+        output.json_document({**counts, "reasons": list(polled.aside)})
+    else:
+        said = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts.items())
+        output.data(f"{output.count(sum(counts.values()), 'mail')}{': ' + said if said else ''}{' (nothing recorded)' if dry_run else ''}")
+        for reason in polled.aside:
+            output.warn(f"put aside: {reason}")
+    return errors.PARTIAL if polled.aside else errors.OK
+
+
+def table(settings: Settings) -> dict[str, Any]:
+    """The table [mailbox] with its secrets from the environment; a relative folder counts from the project."""
+    found = settings.tables(["mailbox"])["mailbox"]
+    if found.get("folder"):
+        found["folder"] = str(settings.folder / str(found["folder"]))
+    return found
