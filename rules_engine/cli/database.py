@@ -92,29 +92,6 @@ def db_migrate(db: str | None) -> None:
     output.say("the database has the schema of this Camp")
 
 
-@db_command.command("copy")
-@click.option("--to", "url", required=True, metavar="URL", help="An empty PostgreSQL database: postgresql://user@host/name.")
-@database_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def db_copy(url: str, db: str | None, as_json: bool) -> None:
-    """Copy the database file to a PostgreSQL server, all of it. Refused while `camp run` works on it.
-
-    The file stays as it is. Name the server in camp.toml afterwards, and never run on both: each would send.
-    """
-    from rules_engine.store import is_url
-    from rules_engine.store.copying import copy_to
-
-    if not is_url(url):
-        raise errors.usage(f"--to: {url} is no address of a PostgreSQL database", "write it as postgresql://user@host:5432/name")
-    rows = copy_to(Settings({"database": db}).database_file, url, lambda table, count: output.say(f"{table}: {count:,}"))
-    shown = Address(url)
-    if as_json:
-        output.json_document({"to": str(shown), "rows": rows})
-        return
-    output.data(f"copied {sum(rows.values()):,} rows to {shown}")
-    output.say(f'now say database = "{shown}" in camp.toml, and put the file away: two databases that run would each send')
-
-
 @db_command.command("backup")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--keep", type=click.IntRange(1), help="Remove older backups of the folder `backups`, but for the latest so many.")
@@ -188,3 +165,26 @@ def db_vacuum(db: str | None) -> None:
     from rules_engine.cli import upkeep
 
     upkeep.vacuum(Settings({"database": db}))
+
+
+@db_command.command("copy")
+@click.option("--to", "url", required=True, metavar="URL", help="An empty PostgreSQL database: postgresql://user@host/name.")
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def db_copy(url: str, db: str | None, as_json: bool) -> None:
+    """Copy the database file to a PostgreSQL server, all of it. Refused while `camp run` works on it.
+
+    The file stays as it is. Name the server in camp.toml afterwards, and never run on both: each would send.
+    """
+    from rules_engine.store import is_url
+    from rules_engine.store.copying import copy_to
+
+    if not is_url(url):
+        raise errors.usage(f"--to: {url} is no address of a PostgreSQL database", "write it as postgresql://user@host:5432/name")
+    rows = copy_to(Settings({"database": db}).database_file, url, lambda table, count: output.say(f"{table}: {count:,}"))
+    shown = Address(url)
+    if as_json:
+        output.json_document({"to": str(shown), "rows": rows})
+        return
+    output.data(f"copied {sum(rows.values()):,} rows to {shown}")
+    output.say(f'now say database = "{shown}" in camp.toml, and put the file away: two databases that run would each send')

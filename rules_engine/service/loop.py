@@ -124,10 +124,8 @@ class Service:
         self._store, self._clock, self._progress, self._faults = store, clock, progress, faults
         if hasattr(program, "warm"):  # a test's program may be anything with a digest
             program.warm()
-        self._program, self._sources = program, sources or {}
+        self._program, self._sources, self._sent = program, sources or {}, sent
         self._make_pump = lambda: Pump(store, program, engine, faults=faults, **pump)
-        if sent is not None and dispatch:
-            self.summary.unknown = len(sent.reconcile(store, clock.now()))
         real = engine is None
         make_runner = None
         if store.leases:
@@ -159,13 +157,14 @@ class Service:
         changes nothing."""
         store, program = self._store, self._program
         self.waits = store.leases and not store.mine
+        lost = self._sent.reconcile(store, self._clock.now()) if self._sent is not None and self.dispatcher is not None else []
         if not self.waits:
             store.record_program(program.digest, self._sources)
             store.rouse(program.digest, store.position().clock)
         self.pump = self._make_pump()
         self.summary.at = max(self.summary.at, self.pump.at)
         if self.dispatcher is not None and not self.waits:
-            self.summary.unknown += len(self.dispatcher.recover())
+            self.summary.unknown += len(lost) + len(self.dispatcher.recover())
 
     def work(self, until: int | None = None) -> bool:
         """All that can be done now (or up to `until`, in a replay): log, wake-ups, hand-overs, and what they lead to. False if

@@ -98,4 +98,4 @@ def test_a_file_is_moved_to_a_server(shop, url):
     assert copied.code == 0 and "copied" in copied.out and "postgresql://" in copied.err, copied
     assert "ana" in shop("contact", "show", "ana", "--db", url).out
     again = shop("db", "copy", "--to", url)
-    assert again.code == 5 and "is not empty" in again.err
+    assert again.code == 4 and "is not empty" in again.err

@@ -82,7 +82,6 @@ def serve(store, clock, options, handed):
     return service
 
 
-@pytest.mark.xfail(strict=True, reason="dispatch.py forgets an outcome that could not be saved; the effect is claimed until the next start (P6)")
 def test_an_outcome_that_could_not_be_saved_is_saved_when_the_disk_works_again(tmp_path):
     failing = []
 

@@ -30,7 +30,7 @@ def turn(self, until=None):
     claimed = self._store.claim_effects(until or self._clock.now(), 0, 1, lambda candidate: CLAIM)
     if not claimed:
         return None
-    self._store.settle([self._settlement(claimed[0].effect, Outcome("accepted"), 0)])
+    self._store.settle([self._settlement(item.effect, Outcome("accepted"), 0) for item in claimed])
     self._runner.run([(job.action, job.call) for job in self._begin(claimed)])
     return Counter()
 Dispatcher.turn = turn

@@ -271,7 +271,7 @@ def test_what_was_being_handed_over_when_the_process_died(store, clock, idem, wi
 def test_a_plugin_may_say_which_settings_make_it_idempotent():
     from rules_engine_plugins import email
 
-    (action,) = email.register_actions()
+    action = next(iter(email.register_actions()))
     assert idempotency(action, {}) == "key" and idempotency(action, {"transport": "smtp"}) == "none"
     assert idempotency(action, None) == "none", "one that raises is not trusted"
 

@@ -95,7 +95,7 @@ def test_the_only_transaction_takes_the_lock_at_once_and_is_not_nested(file):
     sources = [path.read_text() for path in (ROOT / "rules_engine").rglob("*.py")]
     assert not [text for text in sources if "atomic" + "(" in text], "peewee's own transaction is deferred"
     assert sum(text.count('"BEGIN IMMEDIATE') for text in sources) == 1
-    assert sum(text.count('"BEGIN') for text in sources) == 3, "others: Database.snapshot, which only reads, and the server's"
+    assert sum(text.count('"BEGIN') for text in sources) == 3, "one for each of the two databases, and one that only reads: Database.snapshot"
 
 
 def test_a_full_disk_that_is_overlooked_inside_a_transaction_saves_nothing(file):
