@@ -99,3 +99,30 @@ def test_a_file_is_moved_to_a_server(shop, url):
     assert "ana" in shop("contact", "show", "ana", "--db", url).out
     again = shop("db", "copy", "--to", url)
     assert again.code == 4 and "is not empty" in again.err
+
+
+def test_a_dump_that_is_restored_sends_nothing_before_it_is_adopted(shop, url, server, tmp_path):
+    """The commands of docs/cluster.md."""
+    (shop.folder / "people.jsonl").write_text('{"id": "ana", "email": "ana@example.com"}\n')
+    assert shop("db", "migrate", "--db", url).code == 0 and shop("contact", "import", "people.jsonl", "--db", url).code == 0
+    assert shop("run", "--once", "--no-dispatch", "--db", url).code == 0
+    programs, dump, other = pgserver.programs(), tmp_path / "camp.dump", server.database("cli2")
+    subprocess.run([programs / "pg_dump", "--format=custom", "--file", dump, url], check=True)
+    subprocess.run([programs / "pg_restore", "--dbname", other, dump], check=True)
+    refused = shop("run", "--once", "--db", other)
+    assert refused.code != 0 and "is not where it was" in refused.err and "camp db adopt" in refused.err
+    assert "there is nothing to adopt" in shop("db", "adopt", "--db", url).out
+    adopted = shop("db", "adopt", "--yes", "--db", other)
+    assert adopted.code == 0 and "adopted" in adopted.out, adopted
+    assert shop("run", "--once", "--db", other).code in (0, 6) and shop("db", "check", "--db", other).code == 0
+    assert shop("db", "vacuum", "--db", other).code == 0
+
+
+def test_the_pages_queries_run(server, shop, url):
+    assert shop("db", "migrate", "--db", url).code == 0
+    page = (pgserver.Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    block = page.split("```sql\n")[1].split("```")[0]
+    queries = [query for query in block.split(";") if query.strip()]
+    assert len(queries) == 5
+    for query in queries:
+        server.execute(query, "cli")
