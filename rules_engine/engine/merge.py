@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
+
 from rules_engine.actions import Change
 from rules_engine.decisions import MERGE
 from rules_engine.engine.messages import Messages
@@ -87,6 +89,7 @@ class Merging(Messages):
         state, into = self.state, self.parting.data["contact"]
         for iid, instance in list(self.instances.items()):
             instance.pop("next", None)
+            instance.pop("u", None)  # what it has sent off already goes on to whom the contact became
             self.leave(iid, instance, f"merged into {into}")
         derived = {item.name for item in self.program.derived}
         data = {
@@ -139,11 +142,12 @@ class Merging(Messages):
 
     def _merge_in(self, event: Event) -> Event | None:
         """Takes in what another contact was."""
-        data, state = event.data, self.state
-        who, known = data.get("contact"), state.get("from", {})
+        state = self.state
+        who, known = event.data.get("contact"), state.get("from", {})
         if known.get(who) == event.at:
             return None
         try:
+            data = orjson.loads(orjson.dumps(dict(event.data)))  # slots grow in place: the event in the log must stay what it was
             self._take_facts(data["attributes"], data["segments"])
             self._take_past(data["history"])
             self._take_counts(who, data)
@@ -216,6 +220,6 @@ def bring_up(program: Program, event: Event, refill: Callable[..., None]) -> Eve
     if data.get("program") in (None, program.digest) or not (isinstance(who, str) and isinstance(known, dict) and isinstance(past, dict)):
         return event
     state: dict[str, Any] = {part: {} for part in _PARTS}
-    state |= {"id": who, "p": data["program"], "k": event.at, "n": 0, "h": past, "from": known}
+    state |= {"id": who, "p": data["program"], "k": event.at, "n": 0, "h": orjson.loads(orjson.dumps(past)), "from": known}
     refill(who, state, [event.contact, *data.get("via", ())])
     return event._replace(data={**data, "program": program.digest, "history": state["h"]})

@@ -246,7 +246,8 @@ class Compiler:
 
     def _field(self, name: str, written: str) -> Code:
         type_ = meaning.field_type(self.model, name, self.context.scope.events)
-        source = _EVENT_SLOTS.get(name, f"T.e.get({name!r})")
+        nested = type_ is None and "." in name
+        source = _EVENT_SLOTS.get(name, f"inside(T.e, {name!r})" if nested else f"T.e.get({name!r})")
         self.reads[written] = source
         return Code(f"as_span({source})" if type_ == "duration" else source, name not in ("id", "name", "at"), type_)
 
@@ -255,6 +256,7 @@ class Compiler:
 
     def arithmetic(self, node: n.Arithmetic) -> Code:
         left, right = self.compile(node.left), self.compile(node.right)
+        left, right = self._alike(node.left, left, right.type), self._alike(node.right, right, left.type)
         op = node.op
         moments = ("date", "datetime")
         if left.type in moments and right.type == "duration":
@@ -316,6 +318,7 @@ class Compiler:
         self._comparing = True
         first, second = self.compile(left), self.compile(right)
         self._comparing = False
+        first, second = self._alike(left, first, second.type), self._alike(right, second, first.type)
         if isinstance(right, n.Name) and right.name == "now":
             moment = self._moment(first)
             self.flips.append(f"flip({moment.source}, T.now)")
@@ -323,6 +326,12 @@ class Compiler:
         if "datetime" in (first.type, second.type) and "date" in (first.type, second.type):
             first, second = self._dated(op, first, second)
         return self._ordered(op, first, second)
+
+    def _alike(self, node: n.Node, code: Code, type_: str | None) -> Code:
+        """What stands inside a map of an event has no declared type: it is read as what it is compared or reckoned with."""
+        if code.type is not None or type_ is None or not isinstance(node, n.Name) or node.name.count(".") < 2:
+            return code
+        return Code(f"as_type({code.source}, {type_!r})", True, type_)
 
     def _ordered(self, op: str, first: Code, second: Code) -> Code:
         if first.type == second.type == "duration":
@@ -429,7 +438,10 @@ class Compiler:
                              self.context.owner, self.context.keys))
         routed = self._routed_keys(occurrence)
         test = inside.condition(occurrence.where) if occurrence.where is not None else None
-        amount = inside.compile(value).source if value is not None else None
+        amount = None
+        if value is not None:
+            found = inside.compile(value)
+            amount = (inside._alike(value, found, "number") if function in ("sum", "avg", "min", "max") else found).source
         personal = bool(inside.deps or inside.flips) or "T.key" in (test or "") or "T.start" in (test or "") \
             or "T.bindings" in (test or "") or isinstance(occurrence.subject, n.Text)
         self.deps |= inside.deps

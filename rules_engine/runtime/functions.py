@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
@@ -19,6 +19,7 @@ from rules_engine.runtime.history import (  # noqa: F401  (names for generated c
     expiry,
     extreme,
     first,
+    inside,
     last,
     total,
 )
@@ -114,12 +115,50 @@ def bound(tick: Any, alias: str, field: str) -> Any:
         return None
     if field in ("id", "name", "at", "subject"):
         return event.get(field)
-    return event["data"].get(field)
+    return inside(event["data"], field) if "." in field else event["data"].get(field)
+
+
+def as_type(value: Any, type_: str) -> Any:
+    """What stands inside a map as a value of the type it is compared with, since nobody declared one: a form's answers are texts. Missing
+    where it can't be one."""
+    if value is None or isinstance(value, Mapping):
+        return None
+    if type_ == "number":
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else _number(value)
+    if type_ == "boolean":
+        return value if isinstance(value, bool) else {"yes": True, "true": True, "on": True, "1": True}.get(str(value).strip().lower(), False)
+    if type_ == "datetime":
+        return value if isinstance(value, int) and not isinstance(value, bool) else _parsed(calendar.parse_datetime, value, "UTC")
+    if type_ == "date":
+        day = _parsed(calendar.parse_date, value)
+        return None if day is None else day.isoformat()
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if type_ == "text" else value
+
+
+def _number(value: Any) -> int | float | None:
+    for read in (int, float):
+        try:
+            found: int | float = read(value)
+        except (TypeError, ValueError, OverflowError):
+            continue
+        return found if abs(found) <= 1e15 else None  # neither infinite nor NaN
+    return None
+
+
+def _parsed(read: Callable[..., Any], value: Any, *more: Any) -> Any:
+    try:
+        return read(str(value), *more)
+    except ValueError:
+        return None
 
 
 def contains(left: Any, right: Any) -> bool:
     """Text in text, or a value in a list."""
-    return str(right) in left if isinstance(left, str) else right in left
+    if isinstance(left, list):
+        return right in left
+    return str(right) in str(left)
 
 
 def starts(left: Any, right: Any) -> bool:

@@ -9,7 +9,7 @@ An occurrence at t counts WITHIN d as long as now < t + d (calendar.within): the
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rules_engine.runtime.calendar import Duration, add, within
@@ -53,6 +53,18 @@ class Query:
                 return False
         _STORE[self.kind](self, tick, value)
         return True
+
+
+def inside(data: Mapping[str, Any], name: str) -> Any:
+    """`fields.company` of an event: its field of that very name, else what a map that it carries has there; an empty answer is missing."""
+    if name in data:
+        return data[name]
+    value: Any = data
+    for part in name.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(part)
+    return None if value == "" else value
 
 
 def _keep(entries: list[Any], query: Query, now: int) -> list[Any]:
@@ -140,7 +152,7 @@ def _store_first(query: Query, tick: Any, value: Any) -> None:
 
 
 def _store_raw(query: Query, tick: Any, value: Any) -> None:
-    data = {field: tick.e[field] for field in query.fields if tick.e.get(field) is not None}
+    data = {field: value for field in query.fields if (value := inside(tick.e, field)) is not None}
     entries = tick.history.setdefault(query.id, [])
     insort(entries, [tick.event_at, tick.sequence, tick.event_subject, data], key=_time)
     _keep(entries, query, tick.now)

@@ -257,10 +257,20 @@ class Dispatcher:
 
     # ------------------------------------------------------------ hand-over
 
+    def living(self, contact: str, state: bytes | None) -> tuple[str, dict[str, Any] | None]:
+        """Who a contact is today, with the state: one that was merged into another leaves its messages to that one."""
+        values = codec.load(state) if state else None
+        while values is not None and (gone := merged_into(values)) is not None:
+            contact = gone
+            row = self._store.contacts([contact]).get(contact)
+            values = codec.load(row.state) if row is not None else None
+        return contact, values
+
     def _call(self, candidate: Candidate) -> Call:
         effect = candidate.effect
-        contact = dict(self._attributes(codec.load(candidate.state))) if candidate.state else {}
-        contact.setdefault("id", effect.contact)
+        name, state = self.living(effect.contact, candidate.state)
+        contact = dict(self._attributes(state)) if state is not None else {}
+        contact.setdefault("id", name)
         at = datetime.fromtimestamp(effect.at / 1000, UTC)
         return Call(
             effect.id,
@@ -436,9 +446,9 @@ class _Bench:
         over = expiry(effect, self._now)
         if over is not None:
             return over._replace(news=tuple(dispatcher._news(effect, "expired", over.detail, self._now)))
-        if candidate.state is None:
+        _, state = dispatcher.living(effect.contact, candidate.state)
+        if state is None:
             return None
-        state = codec.load(candidate.state)
         if dispatcher._recheck is None:
             told = effect.channel is not None and effect.message_class != "internal"
             return consent(effect, dispatcher._attributes(state)) if told else None
@@ -554,6 +564,15 @@ def idempotency(action: Action, settings: Mapping[str, Any]) -> str:
             return "none"
         return answer if answer in ("none", "key", "lookup") else "none"
     return "none" if action.idempotency == "key" and not action.window else action.idempotency
+
+
+def merged_into(state: Mapping[str, Any]) -> str | None:
+    """The engine's word on a contact that was merged away; asked by key first, because hardly any was."""
+    if "into" not in state:
+        return None
+    from rules_engine import engine
+
+    return engine.merged_into(state)
 
 
 def real_attributes() -> Attributes:

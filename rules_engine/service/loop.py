@@ -140,6 +140,7 @@ class Service:
                 project=project,
                 attributes=attributes,
                 recheck=_recheck(program) if real else None,
+                key_fields=_key_fields(program) if real else None,
                 throttles=Throttles(throttle.of_program(program), throttle.of_settings(settings or {})),
                 runner=runner,
                 make_runner=make_runner,
@@ -270,6 +271,12 @@ def _recheck(program: Any) -> Any:
     from rules_engine.engine.recheck import recheck
 
     return lambda state, effect, now: recheck(program, state, effect, now)
+
+
+def _key_fields(program: Any) -> Any:
+    from rules_engine.engine import key_fields
+
+    return lambda effect: key_fields(program, effect)
 
 
 def run_once(

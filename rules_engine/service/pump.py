@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from rules_engine.clock import Clock
@@ -31,6 +31,7 @@ REPLAY_BLOCK = 2_000  # nobody waits for a single event of a replay
 CACHE_BYTES = 64 << 20  # states in memory, as JSON
 _BAD = (BadData, TypeError, ValueError, OverflowError)  # what values that can't be stored raise; UnicodeError is a ValueError
 
+LATEST = 1 << 62  # behind the seq of any row: what is emitted is the latest of its moment
 Key = tuple[int, int, Any]  # (time, 0, contact) of a wake-up, (time, 1, seq) of a log row: the order of a replay
 
 
@@ -167,13 +168,16 @@ class Pump:
             ((rows[-1].cause.at, 1, rows[-1].seq) if len(rows) == limit else (until + 1, 0, "")),
             ((*due[-1][:1], 0, due[-1][1]) if len(due) == limit else (until + 1, 0, "")),
         )
-        block = self._begin([item[1].cause.contact if item[1] else item[0][2] for item in agenda], replay=True)
+        block = self._begin([item[1].cause.contact if item[1] else item[0][2] for item in agenda])
+        block.crossing = {}
         for key, row in _merge(agenda, block, last):
             if row is None:
                 block.wake(key[2], key[0])
+            elif key in block.crossing:
+                block.crossed(key)
             else:
                 block.event(row, row.cause.at)
-            if block.crossed or block.count >= limit:  # an event for another contact has its place in the log: read that again
+            if block.count >= limit:
                 break
         return self._end(block)
 
@@ -198,14 +202,18 @@ class Pump:
     def _limit(self, size: int) -> int:
         return 1 if self._single else size
 
-    def _begin(self, contacts: Iterable[str], replay: bool = False) -> _Block:
+    def _begin(self, contacts: Iterable[str]) -> _Block:
         wanted = dict.fromkeys(contacts)
         found = {contact: row for contact in wanted if (row := self._cache.get(contact)) is not None}
         missing = [contact for contact in wanted if contact not in found]
         if missing:
             found.update(self._store.contacts(missing))
         self._faults(points.BLOCK_READ)
-        return _Block(self._engine, self._program, found, self.at, self._refill, replay)
+        return _Block(self._engine, self._program, found, wanted, self.at, self._refill, self._find)
+
+    def _find(self, contact: str) -> ContactRow | None:
+        """A contact that a block meets on its way."""
+        return self._cache.get(contact) or self._store.contacts([contact]).get(contact)
 
     def _end(self, block: _Block) -> Turn:
         """Commits, or takes the block apart if it holds what can't be stored."""
@@ -272,19 +280,22 @@ class _Block:
         engine: Engine,
         program: Any,
         rows: dict[str, ContactRow],
+        known: Container[str],
         at: int,
         refill: Callable[..., None],
-        replay: bool,
+        find: Callable[[str], ContactRow | None],
     ) -> None:
-        self._refill, self._replay = refill, replay
+        self._refill, self._find = refill, find
         self._advance, self._new_state, self._refusal = engine
-        self._program, self._rows = program, rows
+        self._program, self._rows, self._known = program, rows, known
         self._held: dict[str, _Held] = {}
         self.saved = Block(program.digest)
         self.at, self.count, self.events, self.wakes = at, 0, 0, 0
         self.sources: Counter = Counter()
         self.first: LogRow | Wake | None = None
-        self.crossed = False  # an event for another contact was emitted
+        # In a replay: what was emitted for other contacts, by its place in history. None: the log has it next.
+        self.crossing: dict[Key, LogRow] | None = None
+        self._crossings = 0
         self.awake: list[Key] = []  # wake-ups asked for since the last look
 
     def event(self, row: LogRow, now: int) -> None:
@@ -302,6 +313,15 @@ class _Block:
             ids = about(what="event.set_aside", event=id, contact=row.cause.contact)
             log.warning("event %s of %s is set aside: %s", id, row.cause.contact, reason, extra=ids)
             self.saved.set_aside.append((row.seq, reason))
+
+    def crossed(self, key: Key) -> None:
+        """Something that this block emitted for another contact, at its turn. One that is refused goes to the log, to be set aside there."""
+        assert self.crossing is not None
+        cause = self.crossing.pop(key).cause
+        assert not isinstance(cause, Wake)
+        reason = self._apply(cause.contact, self._brought_up(cause), cause.at)
+        self.events += reason is None
+        self.saved.emits.append(Arrival(cause, SOURCE_ENGINE, reason is None))
 
     def _brought_up(self, cause: Cause) -> Cause:
         """What another contact was, as today's program asks about it: an older one may have sent it off."""
@@ -332,7 +352,8 @@ class _Block:
     def _hold(self, contact: str) -> _Held:
         held = self._held.get(contact)
         if held is None:
-            held = self._held[contact] = _Held(self._rows.get(contact))
+            row = self._rows.get(contact)
+            held = self._held[contact] = _Held(row if row is not None or contact in self._known else self._find(contact))
         return held
 
     def _apply(self, contact: str, cause: Cause, now: int) -> str | None:
@@ -364,11 +385,14 @@ class _Block:
         if answer.effects:
             self.saved.effects += answer.effects
         if answer.cancels:
-            self.saved.cancels += [item._replace(after=item.at) if self._replay else item for item in answer.cancels]
+            self.saved.cancels += [item._replace(after=item.at) if self.crossing is not None else item for item in answer.cancels]
         for emitted in answer.emits:
             acted = emitted.contact == contact
-            self.saved.emits.append(Arrival(emitted, SOURCE_ENGINE, acted))
-            self.crossed = self.crossed or not acted
+            if acted or self.crossing is None:
+                self.saved.emits.append(Arrival(emitted, SOURCE_ENGINE, acted))
+            else:
+                self._crossings += 1
+                self.crossing[(emitted.at, 1, LATEST + self._crossings)] = LogRow(0, SOURCE_ENGINE, emitted, self.at)
 
     def _state(self, held: _Held, contact: str, now: int) -> dict:
         """The contact's state, to be consumed. After a refusal it is built again from the last commit: `advance` is
@@ -387,6 +411,7 @@ class _Block:
 
     def close(self) -> None:
         """Turns what is held into rows."""
+        self.saved.emits += [Arrival(row.cause, SOURCE_ENGINE) for row in (self.crossing or {}).values()]  # type: ignore[arg-type]
         digest = self._program.digest
         for contact, held in self._held.items():
             if not held.past:
@@ -409,13 +434,17 @@ def _merge(agenda: list[tuple[Key, LogRow | None]], block: _Block, last: Key) ->
     """The agenda up to `last`, with the wake-ups that turn up on the way, in order; without those that are stale when their turn
     comes."""
     extra: list[Key] = []
+    crossings: dict[Key, LogRow] = block.crossing if block.crossing is not None else {}
+    seen: set[Key] = set()
     index = 0
     while True:
-        for key in block.awake:
+        for key in [*block.awake, *(crossings.keys() - seen)]:
             heapq.heappush(extra, key)
+        seen |= crossings.keys()
         block.awake.clear()
         if extra and (index >= len(agenda) or extra[0] <= agenda[index][0]):
-            key, row = heapq.heappop(extra), None
+            key = heapq.heappop(extra)
+            row = crossings.get(key)
         elif index < len(agenda):
             key, row = agenda[index]
             index += 1

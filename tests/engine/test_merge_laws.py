@@ -341,3 +341,32 @@ def test_the_short_ways_of_plain_events_know_tombstones_too() -> None:
     answers = advance_block(made, states, [Event("d", "ping", "visitor:1", START + 2)])
     assert [emit.contact for item in (answer, *answers) for emit in item.emits] == ["ana", "ana"]
     assert answer.decisions == answers[0].decisions == [] and merged_into(states["visitor:1"]) == "ana"
+
+
+@pytest.mark.parametrize("mode", ["live", "replay"])
+def test_what_the_other_contact_refuses_is_set_aside_under_its_name(store: Any, mode: str) -> None:
+    made = kit.program("EVENT order.placed WITH total: number WHERE event.total > 0\nRULE r\n WHEN order.placed\n THEN points.add 1\nEND", events=False)
+    facts = [("contact.identified", {"contact": "ana"}), ("order.placed", {"total": -1}), ("order.placed", {"total": 5})]
+    store.record_events([Arrival(Event(f"e{number}", name, "visitor:1", START - 10 + number, None, data)) for number, (name, data) in enumerate(facts)])
+    pump = Pump(store, made)
+    while (pump.live(store.test_clock) if mode == "live" else pump.replay(START)) is not None:
+        pass
+    aside = store.set_aside()
+    assert [(row.cause.contact, row.cause.data["total"]) for row in aside] == [("ana", -1)]
+    assert "breaks its declaration" in (aside[0].reason or "")
+    from rules_engine.engine import unpack
+
+    assert unpack(store.contacts(["ana"])["ana"].state)["a"]["points"] == 1
+
+
+def test_an_event_stays_what_it_was() -> None:
+    """The pump keeps what a block applied, to build a state again: what a contact does later must not grow into the merge's own slots."""
+    import copy
+
+    made = world("FACT contact.views: number IS COUNT page.viewed WITHIN 3 days", visitor_1={})
+    tell(made, "page.viewed", "visitor:1", START)
+    merged = advance(made.program, made.states["visitor:1"], Event("i", "contact.identified", "visitor:1", START + 1, None, {"contact": "ana"}), START + 1).emits[0]
+    before = copy.deepcopy(merged)
+    ana = advance(made.program, new_state("ana", START), merged, START + 1).state
+    advance(made.program, ana, Event("e", "page.viewed", "ana", START + 2), START + 2)
+    assert merged == before

@@ -159,6 +159,24 @@ def test_quiet_hours_hold_a_second_try_and_it_leaves_when_they_are_over(make):
     assert [at for _, name, at in world.got if name == "reminder"] == [0.0, 23.0]
 
 
+def test_what_waits_for_a_visitor_goes_to_whom_the_visitor_became(make):
+    world = make()
+    world.contact("visitor:1", email="new@example.com")
+    world.contact("ana", consent__email=True)
+    world.contact("ben", consent__email=False)
+    world.contact("visitor:2", email="other@example.com")
+    world.work()
+    world.answers = [Outcome("retry", "busy", retry_after=3600)] * 2
+    world.event("cart.updated", "visitor:1")
+    world.event("cart.updated", "visitor:2")
+    world.work()
+    world.event("contact.identified", "visitor:1", contact="ana")
+    world.event("contact.identified", "visitor:2", contact="ben")
+    world.later(1.5)
+    assert [who for who, _, _ in world.got] == ["visitor:1", "visitor:2", "ana"], "each by the consent of whom it reaches"
+    assert [item.state for item in world.store.effects()] == ["suppressed", "accepted"]
+
+
 # ---------------------------------------------------------------- pause
 
 
