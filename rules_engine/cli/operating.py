@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rules_engine.cli.errors import Trouble
-from rules_engine.cli.settings import Settings
+from rules_engine.cli.settings import Address, Settings
 
 
 def log(settings: Settings) -> None:
@@ -50,15 +50,17 @@ def options(store: Any, settings: Settings, loaded: Any, meter: Any) -> dict[str
     from rules_engine.service.upkeep import Trimmer
 
     clock = SystemClock()
-    sent = SentJournal(beside(settings.database))
+    # On a server several workers hand over, perhaps from several machines, and no one file knows of all: see `Leases._check_home`.
+    file = None if isinstance(settings.database, Address) else settings.database
+    sent = None if file is None else SentJournal(beside(file))
     try:
         spool = spool_of(table(settings, "spool"), settings.folder, store, loaded.program, clock)
     except (ValueError, OSError) as error:
         raise Trouble(f"the spool can't be used: {error}", '[spool] folder = "spool" in camp.toml') from error
     chores: list[tuple[int, Any]] = [(1, Trimmer(store, kept(settings), clock, sent))]
     if meter is not None:
-        file = settings.folder / str(settings.get("metrics.file").value) if settings.get("metrics.file").value else None
-        measure = Measure(meter, store, clock, settings.database, file)
+        target = settings.folder / str(settings.get("metrics.file").value) if settings.get("metrics.file").value else None
+        measure = Measure(meter, store, clock, file, target)
         measure()
         chores.append((5, measure))
     return {"sent": sent, "spool": spool, "meter": meter, "chores": chores}
@@ -75,7 +77,7 @@ def ended(meter: Any, settings: Settings) -> None:
 class Measure:
     """The chore that reads the gauges, and writes the file."""
 
-    def __init__(self, meter: Any, store: Any, clock: Any, database: Path, file: Path | None) -> None:
+    def __init__(self, meter: Any, store: Any, clock: Any, database: Path | None, file: Path | None) -> None:
         self._meter, self._store, self._clock, self._database, self._file = meter, store, clock, database, file
 
     def __call__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from rules_engine.cli import errors, output
 from rules_engine.cli.errors import Trouble, refused
 from rules_engine.cli.pause import who
-from rules_engine.cli.settings import Settings
+from rules_engine.cli.settings import Address, Settings
 
 PATTERN = r"{stem}-\d{{8}}T\d{{6}}Z\.db"
 
@@ -21,7 +21,7 @@ def backup(settings: Settings, file: Path | None, keep: int | None, as_json: boo
 
     clock = SystemClock()
     begun = clock.now()
-    target = file or _folder(settings) / f"{settings.database.stem}-{_stamp(begun)}.db"
+    target = file or _folder(settings) / f"{settings.database_file.stem}-{_stamp(begun)}.db"
     if file is None:
         target.parent.mkdir(mode=0o700, exist_ok=True)
     elif not target.parent.is_dir():
@@ -63,7 +63,7 @@ def _stamp(now: int) -> str:
 
 def _rotate(settings: Settings, keep: int) -> list[Path]:
     """Removes all but the latest `keep` of the backups that carry our name and a moment."""
-    pattern = re.compile(PATTERN.format(stem=re.escape(settings.database.stem)))
+    pattern = re.compile(PATTERN.format(stem=re.escape(settings.database_file.stem)))
     known = sorted(path for path in _folder(settings).iterdir() if path.is_file() and pattern.fullmatch(path.name))
     old = known[:-keep]
     for path in old:
@@ -80,7 +80,7 @@ def restore(settings: Settings, file: Path, yes: bool, dry_run: bool, as_json: b
     from rules_engine.store.lock import run_lock
     from rules_engine.store.sqlite_upkeep import verify
 
-    database = settings.database
+    database = settings.database_file
     if not file.is_file():
         raise Trouble(f"there is no file {file}", "name one that `camp db backup` made")
     found = verify(file)
@@ -160,6 +160,9 @@ def adopt(settings: Settings, keep_open: bool, yes: bool, dry_run: bool) -> None
     from rules_engine.clock import SystemClock
     from rules_engine.service.sent import SentJournal, beside
 
+    if isinstance(settings.database, Address):
+        _adopt_on_server(settings, keep_open, yes, dry_run)
+        return
     with open_store(None, write=True, settings=settings) as store, store.run_lock():
         journal = SentJournal(beside(settings.database))
         problem = journal.problem(store)
@@ -173,6 +176,31 @@ def adopt(settings: Settings, keep_open: bool, yes: bool, dry_run: bool) -> None
         output.confirm("Are you sure that no other copy of this database runs, now or later?", yes)
         doubtful = journal.adopt(store, SystemClock().now(), keep_open)
         store.audit(who(), "adopt", problem, SystemClock().now())
+    _adopted(doubtful)
+
+
+def _adopt_on_server(settings: Settings, keep_open: bool, yes: bool, dry_run: bool) -> None:
+    """There is no send journal there: several workers, perhaps on several machines, hand over."""
+    from rules_engine.cli.loading import open_store
+    from rules_engine.service.sent import ADOPTED
+
+    with open_store(None, write=True, settings=settings) as store:
+        if store.at_home():
+            output.data("this database is the one that sends; there is nothing to adopt")
+            return
+        if store.running():
+            raise refused("workers run on this database", "stop them first")
+        if dry_run:
+            output.say("`camp db adopt` would make this database the one that sends")
+            return
+        output.confirm("Are you sure that no other copy of this database runs, now or later?", yes)
+        doubtful = 0 if keep_open else store.doubt_open(store.clock.now(), ADOPTED)
+        store.take_home()
+        store.audit(who(), "adopt", f"{doubtful} open effects became unknown", store.clock.now())
+    _adopted(doubtful)
+
+
+def _adopted(doubtful: int) -> None:
     output.data("adopted: this database is the one that sends")
     if doubtful:
         output.warn(
@@ -239,11 +267,12 @@ def vacuum(settings: Settings) -> None:
     from rules_engine.cli.loading import open_store
     from rules_engine.clock import SystemClock
 
-    clock, before = SystemClock(), settings.database.stat().st_size if settings.database.exists() else 0
+    clock = SystemClock()
     begun = clock.now()
     with open_store(None, write=True, settings=settings) as store:
+        before = store.size()
         whole = store.scrub()
-    after = settings.database.stat().st_size
+        after = store.size()
     output.data(f"{before:,} bytes before, {after:,} after, {(clock.now() - begun) / 1000:.1f} s")
     if not whole:
         output.warn("a reader kept the write-ahead log from being emptied", "run it again")

@@ -43,11 +43,11 @@ def open_store(
         from rules_engine.store.memory import MemoryStore
 
         return MemoryStore(clock)
+    more = {} if faults is None else {"faults": faults}
     if is_url(path):
         from rules_engine.store.postgres import PostgresStore
 
-        return PostgresStore(str(path), clock, create=create and not readonly, readonly=readonly)
+        return PostgresStore(str(path), clock, create=create and not readonly, readonly=readonly, **more)
     from rules_engine.store.sqlite import SqliteStore
 
-    more = {} if faults is None else {"faults": faults}
     return SqliteStore(path, clock, create=create and not readonly, readonly=readonly, **more)

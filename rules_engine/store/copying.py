@@ -8,7 +8,7 @@ from typing import Any
 
 from rules_engine.store.port import NEW, SET_ASIDE, StoreError
 from rules_engine.store.postgres import PostgresStore
-from rules_engine.store.postgres_database import APPEND_LOCK, MEMBER_LOCK, said
+from rules_engine.store.postgres_database import APPEND_LOCK, MEMBER_LOCK, said, shown
 from rules_engine.store.sqlite import SqliteStore
 
 BATCH = 5_000  # rows fetched at once
@@ -25,6 +25,8 @@ TABLES = {
     "throttle": "name slot used",
     "audit": "seq at who what detail",
     "address": "kind address contact",
+    "forgotten": "mark channel at",
+    "sent": "mark attempt at",
 }
 """Table -> columns that both databases have under the same names."""
 SHARDED = ("contact", "event", "effect")
@@ -55,7 +57,7 @@ def _fill(store: SqliteStore, target: PostgresStore, progress: Callable[[str, in
         cursor.execute("SELECT pg_advisory_xact_lock(%s), pg_advisory_xact_lock(%s)", (MEMBER_LOCK, APPEND_LOCK))
         for table in ("contact", "event", "effect", "worker"):
             if cursor.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone():
-                raise StoreError(f"{target.url} is not empty: it has rows in `{table}`", "copy into a new database", "exists")
+                raise StoreError(f"{shown(target._db.url)} is not empty: it has rows in `{table}`", "copy into a new database", "exists")
         cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         for table, columns in TABLES.items():
             rows[table] = _table(store, target, cursor, table, columns.split())
@@ -70,7 +72,8 @@ def _fill(store: SqliteStore, target: PostgresStore, progress: Callable[[str, in
     target._db.run("copy", fill, again=False)
     problems = target.check()
     if problems or target.counts() != store.counts():
-        raise StoreError(f"the copy in {target.url} is not whole: {(problems or ['counts differ'])[0]}", "drop it, and copy again", "corrupt")
+        said_ = (problems or ["counts differ"])[0]
+        raise StoreError(f"the copy in {shown(target._db.url)} is not whole: {said_}", "drop it, and copy again", "corrupt")
     target._db.raw.execute("ANALYZE")
     return rows
 

@@ -30,6 +30,7 @@ from rules_engine.store.port import (
     Block,
     ContactRow,
     Counts,
+    Erased,
     JournalRow,
     LogRow,
     Position,
@@ -40,6 +41,7 @@ from rules_engine.store.postgres_database import APPEND_LOCK, JOURNAL_LOCK, STAT
 from rules_engine.store.postgres_leases import Leases
 from rules_engine.store.postgres_outbox import PostgresOutbox
 from rules_engine.store.postgres_schema import MIGRATIONS, SHARDS
+from rules_engine.store.postgres_upkeep import PostgresUpkeep
 from rules_engine.store.tables import TABLES, Program
 
 _LOG = "event.seq, source, event_id, kind, name, event.contact, event.at, received, subject, data"
@@ -94,7 +96,7 @@ FAR = 10_000  # rows that a cursor may stay behind the end of the log
 _NO_FAULTS: Callable[[str], None] = lambda point: None  # noqa: E731
 
 
-class PostgresStore(Leases, PostgresOutbox):
+class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
     """One connection, for one thread. Without a clock, the server's clock stamps `received`; with one (tests), that."""
 
     def __init__(
@@ -118,6 +120,7 @@ class PostgresStore(Leases, PostgresOutbox):
         self.clock: Clock = clock or self._db.clock
         self._all = list(range(int(self._meta("shards") or SHARDS)))
         self._numbers: dict[str, int] = {}  # program digest -> number
+        self._forgetful = False  # whether contacts were erased, as far as this store knows
 
     def shard_of(self, contact: str) -> int:
         """CRC-32 of the id, modulo the number of shards: the same in each process, and cheap."""
@@ -129,7 +132,24 @@ class PostgresStore(Leases, PostgresOutbox):
         """See Store. If the connection is lost while it commits, it is told again, and what the first try saved counts as duplicates."""
         if not arrivals:
             return Recorded(0)
-        return self._db.run("record", lambda cursor: self._append(cursor, arrivals))
+        try:
+            return self._db.run("record", lambda cursor: self._record(cursor, arrivals))
+        except _Forgotten:  # somebody was erased since this store was opened: from now on it is asked first
+            self._forgetful = True
+            return self._db.run("record", lambda cursor: self._record(cursor, arrivals))
+
+    def _record(self, cursor: Any, arrivals: Sequence[Arrival]) -> Recorded:
+        if not self._forgetful:
+            done = self._append(cursor, arrivals)
+            if cursor.execute("SELECT 1 FROM forgotten LIMIT 1").fetchone():
+                raise _Forgotten
+            return done
+        cursor.execute(_LOCK, (APPEND_LOCK,))
+        places, known = self._without_forgotten(cursor, arrivals)
+        done, own = self._append(cursor, list(places.values())) if places else Recorded(0), list(places)
+        return Recorded(
+            done.accepted, tuple(sorted(known + [own[index] for index in done.duplicates])), tuple(own[index] for index in done.conflicts)
+        )
 
     def _append(self, cursor: Any, arrivals: Sequence[Arrival]) -> Recorded:
         """Adds what is new. Last in its transaction: everybody who appends waits for its end."""
@@ -206,7 +226,7 @@ class PostgresStore(Leases, PostgresOutbox):
             self._write("skip", lambda cursor: None, cursor=last, cursor_was=after)
         return now
 
-    def backlog(self, limit: int) -> int:
+    def unread(self, limit: int) -> int:
         """See Store. Of all shards."""
         return self._db.one("SELECT count(*) FROM (SELECT 1 FROM pending LIMIT %s) AS counted", (limit,))
 
@@ -244,18 +264,6 @@ class PostgresStore(Leases, PostgresOutbox):
             return len(released)
 
         return self._db.run("release", release)
-
-    def purge(self, before: int) -> int:
-        """See Store."""
-        return self._db.run(
-            "purge",
-            lambda cursor: cursor.execute(
-                "UPDATE event SET data = NULL, subject = NULL WHERE received < %s AND data IS NOT NULL "
-                "AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.seq = event.seq) "
-                "AND NOT EXISTS (SELECT 1 FROM aside WHERE aside.seq = event.seq)",
-                (before,),
-            ).rowcount,
-        )
 
     # ------------------------------------------------------------ contacts
 
@@ -322,16 +330,19 @@ class PostgresStore(Leases, PostgresOutbox):
 
         def save(cursor: Any) -> dict[str, int]:
             numbers: dict[str, int] = {}
+            cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", (JOURNAL_LOCK,))
+            if block.erasures is not None and self._erasures(cursor) != block.erasures:
+                raise Erased
             self._stick(cursor, block)  # before the states: a later event of the same block may have set a new wake-up
             if states:
                 numbers = {digest: self._program(cursor, digest) for digest in {row.program for row in states.values()}}
                 self._save(cursor, list(states.values()), numbers)
             self._mark(cursor, block)
             if decisions:
-                cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", (JOURNAL_LOCK,))
                 cursor.execute(_ADD_DECISIONS, [list(column) for column in zip(*decisions, strict=True)])
             if block.effects:
                 self._add_effects(cursor, block.effects)
+                self._doubt_new(cursor, block.effects)
             if block.cancels:
                 self._cancel(cursor, block.cancels)
             if block.emits:
@@ -468,6 +479,10 @@ class PostgresStore(Leases, PostgresOutbox):
     def close(self) -> None:
         """See Store."""
         self._db.close()
+
+
+class _Forgotten(Exception):
+    """Ends a transaction that has to ask first whom it must not take back."""
 
 
 def _decision_values(decision: Decision) -> tuple:

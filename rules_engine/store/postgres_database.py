@@ -145,6 +145,7 @@ class PostgresDatabase:
         self.url = "postgresql" + url[url.index("://") :]
         self.readonly, self._faults, self._migrations, self._unsafe, self._shards = readonly, faults, migrations, unsafe, shards
         self.clock = ServerClock()
+        self.home, self.moved = "", False
         self._inside = False
         self.peewee = peewee.PostgresqlDatabase(
             self.url, prefer_psycopg3=True, connect_timeout=10, keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
@@ -181,6 +182,23 @@ class PostgresDatabase:
         if raw.execute("SHOW synchronous_commit").fetchone()[0] not in ("on", "remote_apply"):
             raw.execute("SET synchronous_commit = on")  # an event is acknowledged when it is on the disk
         self.look_at_clock()
+        home = self._home()
+        self.moved = self.moved or bool(self.home and home != self.home)
+        self.home = home
+
+    def _home(self) -> str:
+        """Which database of which server this is, in which of the server's histories: another one after a restore from a dump or a base
+        backup, and after a standby has taken over. Empty where the schema is not there yet."""
+        identifier = "0"
+        if self.raw.execute("SELECT has_function_privilege('pg_control_system()', 'execute')").fetchone()[0]:
+            identifier = self.raw.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()[0]
+        if self.raw.execute("SELECT pg_is_in_recovery() OR to_regnamespace(%s) IS NULL", (SCHEMA,)).fetchone()[0]:
+            return ""
+        return self.raw.execute(
+            "SELECT %s || '/' || (SELECT oid FROM pg_database WHERE datname = current_database()) || '/' || "
+            "to_regnamespace(%s)::oid::text || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)",
+            (identifier, SCHEMA),
+        ).fetchone()[0]
 
     def look_at_clock(self) -> None:
         """Sets `clock` by the server's."""
@@ -246,6 +264,7 @@ class PostgresDatabase:
         if self.readonly:
             raise StoreError(f"{shown(self.url)} has an older schema", "upgrade it with `camp db migrate`", "older")
         self.run("migrate", self._migrate)
+        self.home = self._home()
 
     def _version(self) -> int | None:
         """The schema's number; None where there is none yet."""

@@ -84,6 +84,7 @@ class Leases:
     _db: PostgresDatabase
     _all: list[int]
     _left_behind: Callable[[], bool]
+    _meta: Callable[[str], str | None]
     leases = True
     lease_ms = LEASE
 
@@ -141,6 +142,7 @@ class Leases:
         lease.shards = sorted(self._take(cursor, lease.worker, len(self._all), True))
 
     def _join(self, cursor: Any, lease: Lease) -> None:
+        self._check_home(cursor)
         asked = elapsed()
         lease.worker = cursor.execute(
             f"INSERT INTO worker (name, program, alone, joined, until, cursor, clock, turn) "
@@ -148,6 +150,31 @@ class Leases:
             (self.name, lease.program, lease.alone, self.lease_ms),
         ).fetchone()[0]
         lease.turn, lease.until, lease.waits_for = 0, asked + self.lease_ms, ""
+
+    def _check_home(self, cursor: Any) -> None:
+        """A database that was restored or copied does not know what was handed over since: it sends nothing before a person says so."""
+        found = cursor.execute("SELECT value FROM meta WHERE key = 'home'").fetchone()
+        if found is None:
+            cursor.execute("INSERT INTO meta VALUES ('home', %s)", (self._db.home,))
+        elif found[0] != self._db.home:
+            raise self._moved()
+
+    def _moved(self) -> StoreError:
+        return StoreError(
+            f"{shown(self._db.url)} is not where it was: it was restored from a backup, copied, or a standby took over",
+            "what was handed over since is not known here. Once no other copy runs: `camp db adopt` (it says what becomes of open effects)",
+            "adopt",
+        )
+
+    def at_home(self) -> bool:
+        """Whether this is the database that sends, as far as it knows."""
+        return self._meta("home") in (None, self._db.home)
+
+    def take_home(self) -> None:
+        """From now on this is the database that sends. Call it when a person has said that no other copy does."""
+        sql = "INSERT INTO meta VALUES ('home', %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        self._db.run("adopt", lambda cursor: cursor.execute(sql, (self._db.home,)))
+        self._db.moved = False
 
     def _leave(self) -> None:
         lease = self._lease
@@ -280,6 +307,8 @@ class Leases:
         lease, asked = self._lease, elapsed()
 
         def fenced(sql: Any) -> Any:
+            if self._db.moved and lease is not None:
+                raise self._moved()
             self._fence(sql, cursor, cursor_was, clock)
             return work(sql)
 

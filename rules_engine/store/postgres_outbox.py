@@ -207,6 +207,9 @@ class PostgresOutbox:
             if found:
                 counted += 1
                 cursor.execute(_ADD_ATTEMPT, (item.effect, item.attempt, found[0], item.at, item.state, detail))
+        # Who has no effect any more was erased during the hand-over; nothing may come back by its news.
+        known = cursor.execute("SELECT DISTINCT contact FROM effect WHERE contact = ANY(%s)", ([item.cause.contact for item in news],)).fetchall()
+        news = [item for item in news if (item.cause.contact,) in known]
         if news:
             self._append(cursor, news)
         return counted

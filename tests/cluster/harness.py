@@ -95,6 +95,11 @@ def append(path: Path, text: str) -> None:
     os.close(descriptor)
 
 
+def key_file(folder: Path, key: str) -> Path:
+    """What a provider with keys keeps of each."""
+    return folder / "keys" / hashlib.sha256(key.encode()).hexdigest()
+
+
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
@@ -111,10 +116,11 @@ class Provider:
     def perform(self, call: Call) -> Outcome:
         if self.keyed:
             try:
-                os.close(os.open(self._folder / "keys" / hashlib.sha256(call.key.encode()).hexdigest(), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+                os.close(os.open(key_file(self._folder, call.key), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             except FileExistsError:
                 return Outcome("accepted", "known")
-        append(self._folder / "provider", call.key)
+        else:
+            append(self._folder / "provider", call.key)
         time.sleep(0.004)
         return Outcome("accepted")
 
@@ -199,11 +205,15 @@ def fork(work: Callable[[], None]) -> int:
     """A process of its own; exit code 0 if the work was done."""
     gc.collect()
     sys.stdout.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         return child
     code = 1
     try:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # told to end before it has begun
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         work()
         code = 0
     except BaseException:
@@ -366,11 +376,12 @@ class Round:
         tally.evil.update(self.evil)
 
     def _judge_provider(self, effects: dict, tally: Tally) -> None:
-        got = Counter(lines(self.folder / "provider"))
+        got = Counter(lines(self.folder / "provider") if not self.keyed else [id for id in effects if key_file(self.folder, id).exists()])
         unknown = {id for id, effect in effects.items() if effect.state == "unknown"}
         accepted = {id for id, effect in effects.items() if effect.state == "accepted"}
         assert not got or max(got.values()) == 1, f"handed over twice: {[key for key, times in got.items() if times > 1]}"
-        assert accepted <= set(got) <= accepted | unknown and accepted | unknown == set(effects), "the provider and the outbox disagree"
+        assert accepted | unknown == set(effects), [row for row in effects.values() if row.state not in ("accepted", "unknown")][:3]
+        assert accepted <= set(got) <= accepted | unknown, f"the provider has not got {accepted - set(got)}, or {set(got) - accepted - unknown} too much"
         hurt = self.evil["kill"] + self.evil["stop"] + WORKERS * self.evil["restart"]
         assert len(unknown) <= (0 if self.keyed else HANDS * hurt), f"{len(unknown)} unknown after {self.evil}"
         tally.unknown += len(unknown)

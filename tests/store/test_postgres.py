@@ -24,7 +24,7 @@ if pgserver.skip_reason():
     pytest.skip(pgserver.skip_reason(), allow_module_level=True)
 
 from rules_engine.store.postgres import PostgresStore  # noqa: E402
-from rules_engine.store.postgres_database import shown  # noqa: E402
+from rules_engine.store.postgres_database import JOURNAL_LOCK, shown  # noqa: E402
 from rules_engine.store.postgres_schema import MIGRATIONS  # noqa: E402
 
 
@@ -657,3 +657,48 @@ def test_a_file_is_copied_with_all_that_is_in_it_and_goes_on_where_it_was(url, t
         copy_to(tmp_path / "camp.db", url, unsafe=True)
     source.close()
     target.close()
+
+
+def test_a_database_that_was_restored_sends_nothing_before_a_person_has_looked(url):
+    """A dump that is put back lands in another schema or database; its meta still names the old one."""
+    server, store = pgserver.server(), made(url)
+    with store.run_lock():
+        store.commit(Block("p", [row("ana")], effects=[effect("f1")]))
+    assert store.at_home()
+    store.close()
+    server.execute("UPDATE camp.meta SET value = value || '0' WHERE key = 'home'", "contract")  # as if this were the copy
+    copy = made(url)
+    assert not copy.at_home() and copy.counts().effects == {"ready": 1}, "looking is free"
+    for alone in (True, False):
+        with pytest.raises(StoreError, match="is not where it was") as refused, copy.run_lock(alone=alone, program="p"):
+            pass
+        assert refused.value.kind == "adopt" and "camp db adopt" in refused.value.help and not refused.value.passing
+    copy.take_home()
+    with copy.run_lock():
+        copy.commit(Block("p", [row("ben")]))
+        copy._db.home += "0"  # a standby takes over, and the connection comes back to it
+        lose(copy)
+        assert copy.counts().contacts == 2
+        with pytest.raises(StoreError, match="is not where it was"):
+            copy.commit(Block("p", [row("carl")]))
+    copy.close()
+
+
+def test_whoever_reads_the_journal_misses_nothing_that_commits_late(url):
+    one, other, seen = made(url), made(url), []
+    from tests.store.test_contract import decision
+
+    raw = one._db.raw
+    raw.execute("BEGIN")
+    raw.execute("SELECT pg_advisory_xact_lock_shared(%s)", (JOURNAL_LOCK,))
+    raw.execute("SELECT nextval(pg_get_serial_sequence('decision', 'seq'))")
+    thread = threading.Thread(target=lambda: seen.append([item.seq for item in other.journal()]))
+    thread.start()
+    time.sleep(0.2)
+    assert seen == [], "it waits for whoever is writing"
+    raw.execute("COMMIT")
+    thread.join()
+    one.commit(Block("p", decisions=[decision()]))
+    assert seen == [[]] and [item.seq for item in other.journal()] == [2]
+    one.close()
+    other.close()
