@@ -256,6 +256,8 @@ class World:
         release = self.start + self.days * DAY // 2
         if begins <= release <= begins + length:
             return
+        if self.kind == "same" and begins < self.down_until:
+            return  # two that overlap would last longer than a day, after which messages are held for a person
         self.tally["fault: down"] += 1
         self.service, self.down_until = None, begins + length
 
