@@ -10,7 +10,7 @@ from pathlib import Path
 if __name__ == "__main__" and __spec__ is None:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import absence, check, durable, matching, simulation, smtp_out
+from benchmarks import absence, check, durable, matching, postgres, simulation, smtp_out
 from benchmarks.measure import machine
 
 
@@ -23,6 +23,7 @@ def sections(quick: bool) -> dict:
         "Matching and chaining in memory": lambda: matching.report(matching.measure(rounds=rounds)),
         "Absence": lambda: absence.report(absence.measure(rounds=rounds)),
         "Durable": lambda: durable.report(durable.measure(rounds=disk_rounds, memory_events=memory)),
+        "PostgreSQL": lambda: postgres.report(postgres.measure(rounds=rounds)),
         "Simulation": lambda: simulation.report(simulation.measure()),
         "Messages out": lambda: smtp_out.report(smtp_out.measure(rounds=rounds)),
         "Command line": lambda: check.report(check.measure()),

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from tests.store.test_contract import claim_all, effect, event, row
 ROOT = Path(__file__).parents[2]
 
 if pgserver.skip_reason():
-    warnings.warn(pgserver.skip_reason(), stacklevel=1)
     pytest.skip(pgserver.skip_reason(), allow_module_level=True)
 
 from rules_engine.store.postgres import PostgresStore  # noqa: E402
