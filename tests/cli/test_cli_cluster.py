@@ -8,14 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 
 import pytest
 
 from tests import pgserver
 
 if pgserver.skip_reason():
-    warnings.warn(pgserver.skip_reason(), stacklevel=1)
     pytest.skip(pgserver.skip_reason(), allow_module_level=True)
 
 EVENTS = "".join(
