@@ -7,9 +7,10 @@ text become one `executemany`, and BEGIN and COMMIT keep their places: the floor
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+
+from rules_engine.store.database import sqlite3  # the same SQLite as Camp's: a copy can't be made across two
 
 Rows = list[tuple]
 Transaction = list[tuple[str, Rows]]

@@ -10,7 +10,7 @@ from pathlib import Path
 if __name__ == "__main__" and __spec__ is None:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import absence, check, durable, matching, postgres, simulation, smtp_out
+from benchmarks import absence, check, durable, http_intake, matching, postgres, simulation, smtp_out
 from benchmarks.measure import machine
 
 
@@ -26,6 +26,7 @@ def sections(quick: bool) -> dict:
         "PostgreSQL": lambda: postgres.report(postgres.measure(rounds=rounds)),
         "Simulation": lambda: simulation.report(simulation.measure()),
         "Messages out": lambda: smtp_out.report(smtp_out.measure(rounds=rounds)),
+        "Facts in over HTTP": lambda: http_intake.report(http_intake.measure(rounds=rounds)),
         "Command line": lambda: check.report(check.measure()),
     }
 

@@ -85,7 +85,7 @@ def write_once(folder: Path, name: str, data: bytes, sync: bool = True) -> bool:
     final = folder / name
     if final.exists():
         return False
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(folder, sync)
     draft = folder / f".{name}.{os.getpid()}.tmp"
     try:
         _write(draft, data, sync)
@@ -107,6 +107,14 @@ def _write(path: Path, data: bytes, sync: bool) -> None:
             os.fsync(descriptor)
 
 
+def _make_folder(folder: Path, sync: bool) -> None:
+    if folder.is_dir():
+        return
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if sync:
+        _sync_folder(folder.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     """Makes the new name itself durable."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -126,7 +134,7 @@ def append_once(file: Path, key: str, record: Mapping[str, Any], sync: bool = Tr
     The file's lock keeps processes and threads apart. A line that a crash tore is no hand-over: it is cut off. A line is only
     read once.
     """
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(file.parent, sync)
     line = to_json({"key": key, **record}).encode() + b"\n"
     with _locked(file) as descriptor:
         keys, end = _keys(str(file), descriptor)
@@ -137,6 +145,8 @@ def append_once(file: Path, key: str, record: Mapping[str, Any], sync: bool = Tr
             _write_all(descriptor, line, end)
             if sync:
                 os.fsync(descriptor)
+            if sync and end == 0:
+                _sync_folder(file.parent)
         except BaseException:
             os.ftruncate(descriptor, end)  # a full disk: leave no half line
             raise

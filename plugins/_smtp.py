@@ -134,6 +134,13 @@ def _key(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(settings.get(name)) for name in ("host", "port", "tls", "user", "password", "helo", "ca_file"))
 
 
+def greet(settings: Mapping[str, Any], patience: float = 10.0) -> str:
+    """A connection that is ready for a message, and its end. Raises OSError, SMTPException or ValueError."""
+    line = _connect(settings, time.monotonic() + patience)
+    line.part()
+    return f"{settings.get('host')} answers" + (f" and takes the log-in of {settings['user']}" if settings.get("user") else "")
+
+
 def forget() -> None:
     """Closes what this thread keeps open."""
     for line in _lines().values():
@@ -324,7 +331,7 @@ class _Line(smtplib.SMTP):
         except (OSError, smtplib.SMTPException, ValueError) as error:
             return Outcome("unknown", f"the message was sent and not answered: {_problem(error)}")
         words = _words(text)
-        self.dirty = not 200 <= code < 600 or 300 <= code < 400
+        self.dirty = code != 250 and not 400 <= code < 600  # no verdict: who knows what it will say next
         if code == 250:
             queued = re.search(r"queued as ([\w.-]+)", words)
             return Outcome("accepted", f"250 {words}".rstrip(), queued[1] if queued else "")

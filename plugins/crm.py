@@ -18,6 +18,23 @@ from typing import Any
 
 from rules_engine.plugin import Action, Call, Outcome, Parameter, hookimpl
 
+SETTINGS = (
+    "transport",
+    "contact_fields",
+    "properties",
+    "unique_property",
+    "base_url",
+    "folder",
+    "fsync",
+    "url",
+    "secret",
+    "token",
+    "timeout",
+    "allow_private",
+    "deduplicates",
+)
+"""What [crm] of camp.toml may hold: `camp doctor` names what is misspelt."""
+
 CONTACT_FIELDS = ("id", "email")  # what a foreign system needs to know somebody again; more only if the operator says so
 
 

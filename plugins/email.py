@@ -44,6 +44,37 @@ from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
 
+SETTINGS = (
+    "transport",
+    "from",
+    "sender",
+    "owner_domains",
+    "reply_to",
+    "headers",
+    "unsubscribe_url",
+    "preferences_url",
+    "track_opens",
+    "track_clicks",
+    "track_text",
+    "track_transactional",
+    "utm",
+    "folder",
+    "fsync",
+    "templates",
+    "host",
+    "port",
+    "tls",
+    "ca_file",
+    "user",
+    "password",
+    "timeout",
+    "max_messages",
+    "idle",
+    "helo",
+    "envelope_from",
+)
+"""What [email] of camp.toml may hold: `camp doctor` names what is misspelt."""
+
 PARAMETERS = (
     Parameter("subject", "text", help="Instead of the template's subject."),
     Parameter("to", "email", help="Instead of the contact's own address."),
@@ -96,6 +127,14 @@ def view(call: Call) -> tuple[str, str]:
 def idempotency(settings: Mapping[str, Any]) -> str:
     """Says "key" where these settings make a repeated key harmless, else "none"."""
     return "key" if settings.get("transport", "folder") == "folder" else "none"
+
+
+def try_out(settings: Mapping[str, Any]) -> str:
+    """For `camp doctor --connect`: connects, encrypts and logs in as a hand-over would, and sends nothing. Says who answered; raises
+    whatever the network or the server raises."""
+    from rules_engine_plugins import _smtp
+
+    return _smtp.greet(settings)
 
 
 @hookimpl

@@ -18,6 +18,19 @@ from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
 
+SETTINGS = (
+    "transport",
+    "folder",
+    "fsync",
+    "url",
+    "secret",
+    "token",
+    "timeout",
+    "allow_private",
+    "deduplicates",
+)
+"""What [push] of camp.toml may hold: `camp doctor` names what is misspelt."""
+
 MAX_TEXT = 1_000  # characters; what browsers and phones show is far less
 MAX_TITLE = 200
 

@@ -23,6 +23,28 @@ from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
 
+SETTINGS = (
+    "transport",
+    "from",
+    "max_segments",
+    "track_links",
+    "folder",
+    "fsync",
+    "url",
+    "secret",
+    "token",
+    "timeout",
+    "allow_private",
+    "deduplicates",
+    "account_sid",
+    "auth_token",
+    "api_key",
+    "messaging_service_sid",
+    "status_callback",
+    "base_url",
+)
+"""What [sms] of camp.toml may hold: `camp doctor` names what is misspelt."""
+
 MAX_CHARACTERS = 1_600  # ten parts, the most that providers take; a longer text is a mistake, and each part costs money
 
 MAX_SEGMENTS = 10  # the setting's default

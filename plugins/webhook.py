@@ -14,6 +14,17 @@ from typing import Any
 
 from rules_engine.plugin import Action, Call, Outcome, Parameter, hookimpl
 
+SETTINGS = (
+    "transport",
+    "folder",
+    "fsync",
+    "secret",
+    "timeout",
+    "allow_private",
+    "deduplicates",
+)
+"""What [webhook] of camp.toml may hold: `camp doctor` names what is misspelt."""
+
 METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
 
 

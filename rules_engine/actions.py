@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 API_VERSION = 1
 
+SECRETS = ("password", "secret", "token", "key", "credential")
+"""Words in a setting's name by which it is known to be a secret: never shown, logged or told in an outcome."""
+
 TYPES = ("text", "number", "boolean", "date", "time", "datetime", "duration", "list", "map", "birthday", "any")
 """Value types of the language. `birthday` is a date whose year may be left out (`--05-10`)."""
 

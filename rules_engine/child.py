@@ -32,6 +32,9 @@ def main() -> None:
     for kind, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, MAX_PLUGIN_MEMORY)):
         hard = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    # A service manager tells all processes of a service to end; Camp finishes its hand-overs first. (A handler, unlike SIG_IGN, is not
+    # inherited by programs that the plugin starts.)
+    signal.signal(signal.SIGTERM, lambda *_: None)
     line = Line()
     threading.Thread(target=line.watch, name="camp-line", daemon=True).start()
     plugin = Plugin()

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 GROUP = "camp.plugins"
 OWN = ("camp_rules_engine", "rules_engine_plugins.")  # the distribution and the package of Camp's own plugins
-RESERVED = ("camp", "database", "format", "links", "log", "name", "plugins", "templates", "web")
+RESERVED = (
+    "backup", "camp", "database", "debug", "format", "links", "log", "mailbox", "metrics", "name", "plugins", "postgres", "retention", "spool",
+    "templates", "user", "web",
+)  # fmt: skip
 """Names of Camp's own settings: a plugin of such a name would be given them, secrets included. (`log` is Camp's own plugin.)"""
 MAX_RECORDS = 1_000  # actions and events of one plugin; more is a generator that does not end
 

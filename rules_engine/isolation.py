@@ -23,11 +23,11 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rules_engine import wire
-from rules_engine.actions import Call, Change, Outcome, PluginFailed, covers
+from rules_engine.actions import SECRETS, Call, Change, Outcome, PluginFailed, covers
 from rules_engine.limits import MAX_PLUGIN_ANSWER, MAX_PLUGIN_CHATTER, MAX_PLUGIN_FRAME
 
 LOAD_SECONDS = 10.0  # to start, import and register
@@ -38,6 +38,9 @@ FAILURES = 3
 QUICK = ("changes", "idempotency")  # asked for each event: a plugin that hangs there would hold up all others. Hand-overs have breakers
 KEPT = 4  # idle children
 REMEMBERED = 1_000  # answers of `changes`
+
+HIDDEN = "(hidden)"  # what is told in the place of a secret
+MIN_SECRET = 4  # characters; a shorter one stands in too many words
 
 ENVIRONMENT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 PREFIXES = ("LC_", "PYTHON")
@@ -66,13 +69,27 @@ def owner(variable: str, names: Iterable[str]) -> str | None:
     return max(fitting, key=len, default=None)
 
 
+def secrets_in(settings: Mapping[str, Any]) -> set[str]:
+    """The values of those whose name speaks of a secret."""
+    named = (value for name, value in settings.items() if any(word in str(name).lower() for word in SECRETS))
+    return {value for value in named if isinstance(value, str) and len(value) >= MIN_SECRET}
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """A text without the secrets in it."""
+    for secret in tuple(secrets):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
 # ---------------------------------------------------------------- one process
 
 
 class Child:
     """One process of one plugin. Not for two threads at once."""
 
-    def __init__(self, plugin: str, variables: Mapping[str, str]) -> None:
+    def __init__(self, plugin: str, variables: Mapping[str, str], secrets: Collection[str] = ()) -> None:
+        self._secrets = secrets
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         self._plugin = plugin
         self._process = subprocess.Popen(
@@ -132,7 +149,7 @@ class Child:
             if answer is not None:
                 kind, value = answer
                 if kind == "raised":
-                    raise Failed(f"the plugin {self._plugin} raised {value}")
+                    raise Failed(f"the plugin {self._plugin} raised {hide(str(value), self._secrets)}")
                 return value
             left = limit - time.monotonic()
             if left <= 0:
@@ -263,7 +280,7 @@ class Child:
         *lines, rest = bytes(self._said).split(b"\n")
         self._said = bytearray(rest)
         for line in lines:
-            text = line.decode("utf-8", "replace")
+            text = hide(line.decode("utf-8", "replace"), self._secrets)
             sys.stderr.write(f"{self._plugin}: {''.join(c if c.isprintable() else ' ' for c in text)}\n")
 
 
@@ -284,6 +301,7 @@ class Pool:
         self.name = name
         self._source = (name, value, dist)
         self._variables = dict(variables)
+        self.secrets = secrets_in({key: text for key, text in variables.items() if key.startswith("CAMP_")})
         self._lock = threading.Lock()
         self._idle: list[Child] = []
         self._all: set[Child] = set()
@@ -361,7 +379,7 @@ class Pool:
 
     def _start(self) -> Child:
         try:
-            child = Child(self.name, self._variables)
+            child = Child(self.name, self._variables, self.secrets)
         except OSError as error:
             raise Failed(f"no process can be started for the plugin {self.name}: {error.strerror}", began=False) from error
         with self._lock:
@@ -405,12 +423,14 @@ class HandOver:
         self.idempotency: Idempotency | None = None
 
     def __call__(self, call: Call) -> Outcome:
+        self._pool.secrets |= secrets_in(call.settings)
         try:
             answer = self._pool.call(self._verb, self._action, wire.call_data(call), seconds=self._seconds)
         except Failed as failure:
             return Outcome("unknown" if failure.began or self._verb == "lookup" else "retry", str(failure))
         if isinstance(answer, list) and len(answer) == 4:
-            return Outcome(*answer)
+            state, detail, *rest = answer
+            return Outcome(state, hide(str(detail), self._pool.secrets), *rest)
         return Outcome("unknown", f"the plugin {self._pool.name} answered {answer}, not Outcome")
 
 
@@ -426,14 +446,14 @@ class Changes:
         known = self._known.get(key)
         if known is not None:
             return known
-        answer = self._pool.call("changes", self._action, primary, params, seconds=CHANGES_SECONDS)
-        changes = self._checked(answer, primary, params)
-        self._known[key] = changes
+        changes = self._known[key] = self.ask(primary, params)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return changes
 
-    def _checked(self, answer: Any, primary: Any, params: Mapping[str, Any]) -> tuple[Change, ...]:
+    def ask(self, primary: Any, params: Mapping[str, Any]) -> tuple[Change, ...]:
+        """As a call, but not from memory."""
+        answer = self._pool.call("changes", self._action, primary, params, seconds=CHANGES_SECONDS)
         what = f"the plugin {self._pool.name}: changes of {self._action}"
         if not isinstance(answer, list):
             raise Failed(f"{what} gave {str(answer)[:100]}")

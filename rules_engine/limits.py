@@ -22,6 +22,7 @@ MAX_PLUGIN_MEMORY = 2_000_000_000  # bytes of data of its process; beyond it Pyt
 
 MAX_BODY_BYTES = 5_000_000        # one HTTP request with events or contacts, unpacked
 MAX_ITEMS = 10_000                # events or contacts in one HTTP request
+MAX_WEBHOOK_BYTES = 300_000       # one webhook: read before its signature can be checked
 MAX_FORM_BYTES = 100_000          # one form, unsubscribe or preference post
 MAX_FORM_FIELDS = 100             # fields of one form
 MAX_BEACON_BYTES = 10_000         # what the script of a page sends

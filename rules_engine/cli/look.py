@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rules_engine.cli import output
-from rules_engine.cli.errors import ENVIRONMENT, Trouble, usage
+from rules_engine.cli.errors import ENVIRONMENT, OK, PROBLEMS, Trouble, usage
 from rules_engine.cli.options import database_option
 from rules_engine.cli.settings import Settings
 from rules_engine.decisions import MERGE
@@ -17,18 +17,25 @@ AHEAD_DAYS = 400  # how far a timeline looks ahead
 
 
 @click.command("status")
+@click.option("--running", "only_running", is_flag=True, help="Only whether the service runs, by the exit code (0 or 1).")
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def status_command(db: str | None, as_json: bool) -> None:
+def status_command(only_running: bool, db: str | None, as_json: bool) -> int:
     """Show what is going on, at a glance: people, events, what is to leave, and what needs a person."""
     from rules_engine.cli.loading import open_store
+    from rules_engine.clock import SystemClock
     from rules_engine.runtime.calendar import format_utc
 
     settings = Settings({"database": db})
+    now = SystemClock().now()
     with open_store(db, settings=settings) as store:
         running = store.running()
-        counts, wake, leaves, aside = store.counts(), store.next_wake(), store.next_effect(), store.set_aside(5)
+        if only_running:
+            return OK if running else PROBLEMS
+        counts, leaves, aside, waits = store.counts(), store.next_effect(), store.set_aside(5), store.backlog(now)
         versions = store.programs()
+        pauses = list(store.pauses())
+    wake = waits.wake
     record = {
         "running": running,
         "contacts": counts.contacts,
@@ -38,18 +45,40 @@ def status_command(db: str | None, as_json: bool) -> None:
         "decisions": counts.decisions,
         "next_wake": None if wake is None else format_utc(wake),
         "next_effect": None if leaves is None else format_utc(leaves),
+        "backlog_seconds": 0 if waits.received is None else max(0, now - waits.received) // 1000,
+        "overdue": waits.overdue,
+        "pauses": [list(pause) for pause in pauses],
         "program": versions[-1].digest if versions else None,
     }
+    spool = _spool(settings)
+    if spool is not None:
+        record["spool"] = spool._asdict()
     if as_json:
         output.json_document(record)
-        return
+        return OK
     new = counts.events.get("new", 0)
+    waited = f", the oldest for {record['backlog_seconds']:,} s" if new else ""
     output.data(f"service   {'runs' if record['running'] else 'does not run: start it with `camp run`'}")
     output.data(f"contacts  {counts.contacts:,}, of whom {counts.waiting:,} wait for something")
-    output.data(f"events    {sum(counts.events.values()):,}" + (f", of which {new:,} are not processed yet" if new else ""))
+    output.data(f"events    {sum(counts.events.values()):,}" + (f", of which {new:,} are not processed yet{waited}" if new else ""))
     output.data(f"next      {_next(wake, 'somebody is due', 'nobody is waiting for a moment')}")
     output.data(f"outbox    {', '.join(f'{number:,} {state}' for state, number in _by_state(counts.effects)) or 'empty'}")
+    if spool is not None:
+        output.data(f"spool     {spool.waiting:,} waiting, {spool.failed:,} failed")
+    for pause in pauses:
+        output.data(click.style("paused    ", fg="yellow", bold=True) + output.clean(" ".join(str(part) for part in pause)))
     _attention(counts, aside)
+    return OK
+
+
+def _spool(settings: Settings) -> Any:
+    """The spool in numbers; None where there is none."""
+    name = settings.get("spool.folder").value
+    if not name:
+        return None
+    from rules_engine.service.spool import look
+
+    return look(settings.folder / str(name))
 
 
 def _next(moment: int | None, words: str, otherwise: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import click
@@ -48,6 +50,19 @@ def mailbox_poll(dry_run: bool, db: str | None, as_json: bool) -> int:
         for reason in polled.aside:
             output.warn(f"put aside: {reason}")
     return errors.PARTIAL if polled.aside else errors.OK
+
+
+def watch(settings: Settings, program: Any) -> Callable[[Any], AbstractContextManager[Any]] | None:
+    """What `camp run` runs beside itself where there is a table [mailbox]."""
+    found = table(settings)
+    if not found:
+        return None
+    from rules_engine import store
+    from rules_engine.clock import SystemClock
+    from rules_engine.service import keys, mailbox
+
+    path, fields = getattr(settings.database, "url", settings.database), keys.key_fields(keys.keys_of(program))
+    return lambda stop: mailbox.watching(found, lambda: store.open_store(path), SystemClock(), fields)
 
 
 def table(settings: Settings) -> dict[str, Any]:

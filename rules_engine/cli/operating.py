@@ -21,19 +21,23 @@ def log(settings: Settings) -> None:
             raise Trouble(f"{setting.source}: {setting.name} is {setting.value!r}", f"it can be {', '.join(known)}")
     file = settings.get("log.file").value
     try:
-        logs.set_up(SystemClock(), form.value or "text", level.value or "warning", settings.folder / str(file) if file else None)
+        logs.set_up(
+            SystemClock(), form.value or "text", level.value or "warning", settings.folder / str(file) if file else None
+        )
     except OSError as error:
         raise Trouble(f"the log {file} can't be written: {error.strerror}", "[log] file in camp.toml names it") from error
 
 
-def meter(settings: Settings, host: Any) -> Any:
-    """The metrics, where something will read them; else None. Trouble if their library is missing."""
-    if not settings.get("metrics.file").value:
+def meter(settings: Settings, host: Any, web: bool = False) -> Any:
+    """The metrics, where something will read them (a file, or /metrics of the web); else None. Trouble if their library is missing."""
+    if not web and not settings.get("metrics.file").value:
         return None
     try:
         from rules_engine.service.metrics import Meter
     except ModuleNotFoundError as error:
-        raise Trouble("[metrics] needs prometheus-client, which is not installed", "pip install 'camp-rules-engine[web]'") from error
+        raise Trouble(
+            "[metrics] needs prometheus-client, which is not installed", "pip install 'camp-rules-engine[web]'"
+        ) from error
     return Meter(sorted(name for name, action in host.actions.items() if action.perform))
 
 

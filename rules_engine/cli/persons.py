@@ -20,7 +20,19 @@ from rules_engine.links import handle
 
 WAIT = 60  # seconds: how long a hand-over may take before an erasure gives up
 USUAL = {"email": "email", "sms": "phone"}  # channel -> attribute with the address
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # what spreadsheets take for the beginning of a formula
+FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "＝",
+    "＋",
+    "－",
+    "＠",
+)  # what spreadsheets take for the beginning of a formula
 LARGEST = 200_000_000  # bytes of a data file that is searched for a name
 
 # ── export ──
@@ -43,12 +55,18 @@ def export(contacts: tuple[str, ...], settings: Settings, form: str, target: Pat
             missing = [contact for contact in contacts if contact not in rows]
             if missing:
                 raise Trouble(f"there is no contact `{missing[0]}`", "`camp contact list` shows them")
-            people: Iterable[tuple[str, dict[str, Any]]] = [(contact, orjson.loads(rows[contact].state)) for contact in contacts]
+            people: Iterable[tuple[str, dict[str, Any]]] = [
+                (contact, orjson.loads(rows[contact].state)) for contact in contacts
+            ]
         else:
             people = everyone(store)
         records = (_record(contact, state, model) for contact, state in people)
         if form == "json":
-            stream.write(json.dumps([{**item, **_history(store, item["id"])} for item in records], ensure_ascii=False, indent=2, default=str))
+            stream.write(
+                json.dumps(
+                    [{**item, **_history(store, item["id"])} for item in records], ensure_ascii=False, indent=2, default=str
+                )
+            )
             stream.write("\n")
         elif form == "jsonl":
             for item in records:
@@ -109,7 +127,13 @@ def _history(store: Any, contact: str) -> dict[str, Any]:
         for row in store.events_of(contact, 1_000_000)
     ]
     decisions = [
-        {"at": format_utc(item.at), "campaign": item.campaign or item.rule, "kind": item.kind, "action": item.action, "reason": item.reason}
+        {
+            "at": format_utc(item.at),
+            "campaign": item.campaign or item.rule,
+            "kind": item.kind,
+            "action": item.action,
+            "reason": item.reason,
+        }
         for item in (row.decision for row in store.journal_of(contact, 1_000_000))
     ]
     messages = [
@@ -133,7 +157,9 @@ def forget(contacts: tuple[str, ...], settings: Settings, later: bool, yes: bool
         people = [_Person(store, settings, contact) for contact in dict.fromkeys(contacts)]
         unknown = [person.contact for person in people if not person.known]
         if unknown:
-            raise Trouble(f"nothing is known of a contact `{unknown[0]}`", "`camp contact list` shows the contacts; nothing was erased")
+            raise Trouble(
+                f"nothing is known of a contact `{unknown[0]}`", "`camp contact list` shows the contacts; nothing was erased"
+            )
         for person in people if not as_json else ():
             output.say(person.words())
         if not dry_run:

@@ -1,13 +1,14 @@
-"""`camp plugin`: what the installed plugins bring, and why one is missing."""
+"""`camp plugin`: what the installed plugins bring, why one is missing, whether one keeps its promises, and a new one."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from rules_engine.cli import errors, output
-from rules_engine.cli.errors import usage
+from rules_engine.cli.errors import Trouble, refused, usage
 from rules_engine.cli.group import Group
 from rules_engine.cli.settings import Settings
 
@@ -26,12 +27,13 @@ def plugin_list(as_json: bool) -> int:
     if as_json:
         output.json_lines(records)
     else:
+        columns = ("version", "distribution", "api", "runs")
         rows = [
-            (item["plugin"], ", ".join(item["actions"]) or None, ", ".join(item["events"]) or None)
+            (item["plugin"], *(item[column] for column in columns), ", ".join(item["actions"]) or None, ", ".join(item["events"]) or None)
             for item in records
-            if not item["problems"]
+            if item["actions"] or item["events"]
         ]
-        output.table(("plugin", "actions", "events"), rows)
+        output.table(("plugin", *columns, "actions", "events"), rows)
         for item in records:
             for problem in item["problems"]:
                 output.warn(f"plugin {item['plugin']}: {problem}")
@@ -45,16 +47,34 @@ def _host() -> Any:
 
 
 def _records(host: Any) -> list[dict[str, Any]]:
-    names = sorted({*host.providers.values(), *(problem.plugin for problem in host.problems)})
+    names = sorted({*host.plugins, *host.providers.values(), *(problem.plugin for problem in host.problems)})
     return [
         {
             "plugin": name,
+            **_about(host, name),
             "actions": sorted(item for item in host.actions if host.providers[item] == name),
             "events": sorted(item for item in host.events if host.providers[item] == name),
             "problems": [problem.reason for problem in host.problems if problem.plugin == name],
         }
         for name in names
     ]
+
+
+def _about(host: Any, name: str) -> dict[str, Any]:
+    """Where a plugin comes from and where it runs. The version is in the name of an installed distribution's folder, but not always."""
+    info = host.plugins.get(name)
+    if info is None:
+        return {"distribution": None, "version": None, "api": None, "runs": None}
+    version = info.version
+    if not version and info.distribution:
+        from importlib import metadata
+
+        try:
+            version = metadata.version(info.distribution)
+        except metadata.PackageNotFoundError:
+            version = ""
+    runs = "child process" if info.child else "in process"
+    return {"distribution": info.distribution.replace("_", "-") or None, "version": version or None, "api": info.api, "runs": runs}
 
 
 @plugin_command.command("show")
@@ -65,7 +85,7 @@ def plugin_show(name: str, as_json: bool) -> None:
     host = _host()
     shown = [item for item in (*sorted(host.actions), *sorted(host.events)) if item == name or host.providers[item] == name]
     problems = [problem for problem in host.problems if problem.plugin == name]
-    if not shown and not problems:
+    if not shown and not problems and name not in host.plugins:
         from difflib import get_close_matches
 
         near = get_close_matches(name, [*host.providers, *host.providers.values()], n=1)
@@ -77,14 +97,20 @@ def plugin_show(name: str, as_json: bool) -> None:
         output.json_document(
             {
                 "name": name,
+                **_about(host, _plugin_of(host, name)),
                 "actions": [_action_record(host.actions[item]) for item in shown if item in host.actions],
                 "events": [_event_record(host.events[item]) for item in shown if item in host.events],
                 "problems": [problem.reason for problem in problems],
             }
         )
         return
+    if name in host.plugins:
+        about = _about(host, name)
+        place = f"{about['distribution'] or host.plugins[name].module} {about['version'] or ''}".strip()
+        api = f", API {about['api']}" if about["api"] is not None else ""
+        output.data(click.style(f"plugin {name}", bold=True) + f"  ({place}, {about['runs']}{api})")
     for position, item in enumerate(shown):
-        if position:
+        if position or name in host.plugins:
             output.data()
         if item in host.actions:
             _show_action(host.actions[item], host.providers[item])
@@ -92,6 +118,10 @@ def plugin_show(name: str, as_json: bool) -> None:
             _show_event(host.events[item], host.providers[item])
     for problem in problems:
         output.warn(f"plugin {problem.plugin}: {problem.reason}")
+
+
+def _plugin_of(host: Any, name: str) -> str:
+    return str(host.providers.get(name, name))
 
 
 def _show_action(action: Any, plugin: str) -> None:
@@ -114,9 +144,17 @@ def _show_action(action: Any, plugin: str) -> None:
         f"  {'message by ' + action.channel + ', ' + action.message_class if action.channel else action.message_class}; "
         + ("changes the contact inside Camp, exactly once" if action.perform is None else "leaves through the outbox")
     )
+    if action.perform is not None:
+        output.data(f"  {REPEATS[action.idempotency]}; it has {action.timeout:g} s" + ("; its provider can be asked" if action.lookup else ""))
     if action.example:
         output.data(f"  example: THEN {action.example}")
 
+
+REPEATS = {
+    "none": "a hand-over is never repeated unless it is proved that nothing arrived",
+    "key": "its provider acts once on a repeated key",
+    "lookup": "its provider tells later what it has",
+}
 
 EXTRAS = {
     "template": "the values of the template's placeholders",
@@ -148,6 +186,9 @@ def _action_record(action: Any) -> dict[str, Any]:
         "class": action.message_class,
         "extra": action.extra,
         "external": action.perform is not None,
+        "idempotency": action.idempotency,
+        "timeout": action.timeout,
+        "lookup": action.lookup is not None,
         "example": action.example,
         "parameters": [
             {
@@ -172,3 +213,165 @@ def _event_record(event: Any) -> dict[str, Any]:
         "fields": dict(event.fields),
         "changes": [{"op": change.op, "name": change.name, "value": change.value} for change in event.changes],
     }
+
+
+# ── check ──
+
+
+@plugin_command.command("check")
+@click.argument("name", required=False)
+@click.option("--settings", "file", metavar="FILE", help="A camp.toml whose table of the plugin is used: that of a test account.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each check.")
+def plugin_check(name: str | None, file: str | None, as_json: bool) -> int:
+    """Hold a plugin against what every action keeps: NAME is an installed plugin, or a folder with a pyproject.toml or setup.cfg.
+
+    Without NAME: all plugins that are not Camp's own. Without --settings a plugin gets no settings, so that it can reach nobody; its answers
+    to hostile contacts and arguments must be honest all the same.
+    """
+    from rules_engine.testing.checkup import check_plugin
+
+    host, names = _to_check(name)
+    tables = _tables(file)
+    checks = [check for plugin in names for check in check_plugin(host, plugin, tables.get(plugin))]
+    host.close()
+    if as_json:
+        output.json_lines({"plugin": name, **check._asdict(), "ok": not check.problem} for check in checks)
+    else:
+        for check in checks:
+            mark = click.style("FAIL", fg="red", bold=True) if check.problem else click.style("ok", fg="green") + "  "
+            said = check.problem or check.note
+            output.data(f"{mark}  {check.what}: {check.rule}" + (f": {output.clean(said)}" if said else ""))
+        bad = sum(1 for check in checks if check.problem)
+        output.say(f"{output.count(len(checks), 'check')}, " + (f"{bad} failed" if bad else "all hold"))
+    if any(check.problem and check.rule == "loads" for check in checks):
+        return errors.ENVIRONMENT
+    return errors.PROBLEMS if any(check.problem for check in checks) else errors.OK
+
+
+def _to_check(name: str | None) -> tuple[Any, list[str]]:
+    """The host with what is to be checked, and its names."""
+    from rules_engine import host as hosts
+
+    if name is not None and ("/" in name or Path(name).is_dir()) and (Path(name).exists() or name not in _host().plugins):
+        return _in_folder(Path(name))
+    host = hosts.load(Settings().project)
+    names = [name] if name is not None else [plugin for plugin, info in host.plugins.items() if info.child]
+    known = {*host.plugins, *(problem.plugin for problem in host.problems)}
+    if name is not None and name not in known:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, known, n=1)
+        raise usage(
+            f"there is no plugin `{name}`, and no folder of that name",
+            f"did you mean `{near[0]}`?" if near else "`camp plugin list` shows the plugins; a folder is written as ./NAME",
+        )
+    if not names:
+        output.say("no plugin is installed but Camp's own; `camp plugin check NAME` checks one of those")
+    return host, names
+
+
+def _in_folder(folder: Path) -> tuple[Any, list[str]]:
+    import sys
+
+    from rules_engine import host as hosts
+    from rules_engine.testing.checkup import sources_in
+
+    if not folder.is_dir():
+        raise usage(f"{folder}: there is no such folder", "name a folder with a pyproject.toml, or an installed plugin")
+    try:
+        sources, root = sources_in(folder)
+    except ValueError as error:
+        raise Trouble(str(error), f'[project.entry-points."{hosts.GROUP}"] in pyproject.toml names the module: pager = "my_module"') from error
+    sys.path.insert(0, str(root.resolve()))
+    try:
+        host = hosts.load({}, [*(point for point in hosts.installed() if hosts.is_own(point)), *sources])
+    finally:
+        sys.path.remove(str(root.resolve()))
+    return host, [source.name for source in sources]
+
+
+def _tables(file: str | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    from rules_engine.cli.settings import read_toml
+
+    path = Path(file)
+    if not path.is_file():
+        raise usage(f"--settings: {file}: there is no such file", "name a file like camp.toml")
+    content = read_toml(path)
+    inner = content.get("plugins")
+    return {**content, **(inner if isinstance(inner, dict) else {})}
+
+
+# ── new ──
+
+NEXT_STEPS = """\
+Made the plugin {name} in {folder}
+
+Next:
+  cd {folder}
+  pip install -e '.[test]'
+  python -m pytest            its tests, the contract among them
+  camp plugin check .         the same without its tests
+  camp test campaigns         the sample campaign
+
+{module} is the whole plugin: put your provider's call into `deliver`."""
+
+
+@plugin_command.command("new")
+@click.argument("name")
+@click.argument("directory", required=False, type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Show what would be written.")
+def plugin_new(name: str, directory: Path | None, dry_run: bool) -> None:
+    """Write a plugin that works: the action NAME.send, its tests, a sample campaign, ready to install. NAME is its namespace.
+
+    DIRECTORY is a new folder (default: camp-plugin-NAME). Nothing is ever overwritten.
+    """
+    _check_new_name(name)
+    directory = directory or Path(f"camp-plugin-{name.replace('_', '-')}")
+    source = Path(__file__).parent / "templates" / "_plugin"
+    words = {
+        "@NAME@": name,
+        "@UPPER@": name.upper(),
+        "@MODULE@": f"camp_plugin_{name}",
+        "@DIST@": f"camp-plugin-{name.replace('_', '-')}",
+    }
+    files = {}
+    for path in sorted(source.rglob("*.in")):
+        text = path.read_text(encoding="utf-8")
+        for word, meant in words.items():
+            text = text.replace(word, meant)
+        place = str(path.relative_to(source))[:-3].replace("MODULE", words["@MODULE@"]).replace("gitignore", ".gitignore")
+        files[directory / place] = text
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise refused(f"{directory} is there already, and is no empty folder", "nothing was written; name a new folder: camp plugin new NAME DIR")
+    if dry_run:
+        for path in files:
+            output.data(str(path))
+        output.say(f"a dry run: nothing was written; {output.count(len(files), 'file')} would be")
+        return
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    output.data(NEXT_STEPS.format(name=name, folder=directory, module=f"{words['@MODULE@']}.py"))
+
+
+def _check_new_name(name: str) -> None:
+    """A namespace that nobody has: it is the plugin's name, its table of camp.toml and the first half of its actions' names."""
+    import keyword
+    import re
+
+    from rules_engine import host as hosts
+    from rules_engine.limits import MAX_NAME_LENGTH
+
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > MAX_NAME_LENGTH - 10 or keyword.iskeyword(name):
+        raise usage(
+            f"`{output.clean(name)}` can't be the name of a plugin", "it has lower-case letters, digits and _, and begins with a letter: pager"
+        )
+    if name in hosts.RESERVED:
+        raise usage(f"`{name}` is one of Camp's own settings", "take another name")
+    host = _host()
+    owner = next((host.providers[item] for item in sorted(host.providers) if item.partition(".")[0] == name), name if name in host.plugins else None)
+    host.close()
+    if owner is not None:
+        raise usage(f"the namespace `{name}` is taken by the plugin {owner}", "take another name, such as " + f"my_{name}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ def run_command(
     operating.log(settings)
     if dry_run:
         return _try(loaded, settings, end, as_json)
-    meter = operating.meter(settings, loaded.host)
+    meter = operating.meter(settings, loaded.host, web is not None)
     with open_store(None, write=True, create=True, settings=settings, faults=meter.point if meter else None) as store:
         options = operating.options(store, settings, loaded, meter)
         summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, web, **options)
@@ -87,6 +89,7 @@ def _run(
     web: str | None = None,
     **more: Any,
 ) -> Any:
+    from rules_engine.cli import mailbox
     from rules_engine.cli.web import beside, signed_links
     from rules_engine.clock import SystemClock
     from rules_engine.service import loop
@@ -110,13 +113,28 @@ def _run(
             return loop.run_once(
                 store, loaded.program, loaded.host, clock, until, lambda done: ticker.show(_progress(done)), **options
             )
+    parts = [mailbox.watch(settings, loaded.program)]
     if web is not None:
-        options["beside"] = beside(web, loaded, settings, options["settings"])
+        parts.append(beside(web, loaded, settings, options["settings"], more.get("meter")))
+    options["beside"] = _all([part for part in parts if part is not None])
     output.say(
         f"running {output.count(len(loaded.program.rulesets), 'campaign and rule', 'campaigns and rules')} "
         f"on {settings.database}; Ctrl-C ends"
     )
     return loop.run_forever(store, loaded.program, loaded.host, clock, **options)
+
+
+def _all(parts: Iterable[Callable[[Any], AbstractContextManager[Any]]]) -> Callable[[Any], AbstractContextManager[Any]]:
+    """Several things that run beside the service, as one."""
+
+    @contextmanager
+    def run(stop: Any) -> Iterator[None]:
+        with ExitStack() as stack:
+            for part in parts:
+                stack.enter_context(part(stop))
+            yield
+
+    return run
 
 
 def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rules_engine.actions import SECRETS
 from rules_engine.cli.errors import Trouble
 
 PROJECT_FILE = "camp.toml"
@@ -42,8 +43,6 @@ TABLES: dict[str, dict[str, str]] = {
     "plugins": {},
 }
 """Camp's own tables: key and meaning. A table of another name belongs to the plugin of that name."""
-
-SECRETS = ("password", "secret", "token", "key", "credential")
 
 
 @dataclass(frozen=True, slots=True)

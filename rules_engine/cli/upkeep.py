@@ -233,7 +233,10 @@ def trim(settings: Settings, yes: bool, dry_run: bool, as_json: bool) -> None:
 
     retention = kept(settings)
     if retention == Retention():
-        raise refused("nothing is to be removed: everything is kept for ever", '[retention] in camp.toml says otherwise: events = "400 days"')
+        raise refused(
+            "nothing is to be removed: everything is kept for ever",
+            '[retention] in camp.toml says otherwise: events = "400 days"',
+        )
     clock = SystemClock()
     now = clock.now()
     total = Removed()
@@ -285,4 +288,3 @@ def scrubbed(store: Any, vacuum: bool) -> None:
         )
     if not vacuum:
         output.say("what was erased may still be read in the free space of the file until `camp db vacuum` has run")
-

@@ -28,8 +28,11 @@ def signed_links(settings: Settings) -> dict[str, str] | None:
     return web_settings(settings).links if settings.tables(["web"])["web"] else None
 
 
-def beside(address: str, loaded: Any, settings: Settings, plugins: Mapping[str, Mapping[str, Any]]) -> Callable[[Any], AbstractContextManager[Any]]:
-    """Binds the address, and returns what `run_forever` runs beside itself. plugins: their settings. Trouble in words."""
+def beside(
+    address: str, loaded: Any, settings: Settings, plugins: Mapping[str, Mapping[str, Any]], meter: Any = None
+) -> Callable[[Any], AbstractContextManager[Any]]:
+    """Binds the address, and returns what `run_forever` runs beside itself. plugins: their settings; meter: what /metrics tells. Trouble
+    in words."""
     from rules_engine.service.web import address as addresses
 
     try:
@@ -38,7 +41,7 @@ def beside(address: str, loaded: Any, settings: Settings, plugins: Mapping[str, 
         raise usage(f"--web: {error}", addresses.HELP) from error
     checked = web_settings(settings)
     try:
-        from rules_engine.service.web import server, start, view
+        from rules_engine.service.web import server, start, table, view
     except ImportError as error:
         raise Trouble(f"--web needs what is not installed: {error.name or error}", f"install it with: {INSTALL}") from error
     try:
@@ -56,7 +59,8 @@ def beside(address: str, loaded: Any, settings: Settings, plugins: Mapping[str, 
         output.warn("no token is set: events and contacts are taken from this machine only", "set CAMP_WEB_TOKEN for the others")
 
     def run(stop: Any) -> AbstractContextManager[Any]:
-        served = server.WebServer(web, listening, on_death=stop)
+        routes = (table.metrics_route(web, meter.scrape),) if meter is not None else ()
+        served = server.WebServer(web, listening, routes, on_death=stop)
         output.say(f"listening on {served.address}")
         return served
 

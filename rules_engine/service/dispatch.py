@@ -119,6 +119,8 @@ class Dispatcher:
         until: a replay's time. There each effect leaves at its own time, at which the engine has just judged it: it is neither
         late nor judged again by what the contact became afterwards.
         """
+        if self._ended:  # what could not be recorded the last time
+            return self._record(until)
         now = self._clock.now()
         self._give_back()
         bench = _Bench(self, now, replay=until is not None)

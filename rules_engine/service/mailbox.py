@@ -1,26 +1,25 @@
 """The monitored mailbox: bounces, complaints and answers into the log, and what they prove into the outbox.
 
 A mail is read, what it says is committed, and only then it is marked; a crash in between reads it again, and its own id makes that
-harmless. A mail that can't be read is put aside with its reason and stops nothing. The network is slow and may hang, so `Watch` has a
-thread of its own for it; the store is only touched by the thread that calls `beat`.
+harmless. A mail that can't be read is put aside with its reason and stops nothing.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from rules_engine.clock import Clock
 from rules_engine.facts import Event
 from rules_engine.service import inbound
 from rules_engine.service.mailfolders import Item, Mark, Trouble, open_box
-from rules_engine.store.port import Arrival, BadData, EffectRow, Store
+from rules_engine.store.port import Arrival, BadData, EffectRow, Store, StoreError
 
-__all__ = ["Polled", "Trouble", "Watch", "judge", "open_box", "poll"]
+__all__ = ["Polled", "Trouble", "Watch", "judge", "open_box", "poll", "watching"]
 
 log = logging.getLogger("camp.mailbox")
 
@@ -40,11 +39,11 @@ class Polled(NamedTuple):
 
 
 def poll(
-    settings: Mapping[str, Any], store: Store, clock: Clock, *, key_fields: KeyFields | None = None, dry_run: bool = False, limit: int = LIMIT
+    settings: Mapping[str, Any], store: Store, clock: Clock, *, key_fields: KeyFields | None = None, dry_run: bool = False, limit: int | None = None
 ) -> Polled:
     """Looks at the mailbox of the settings once. dry_run: tells, records and marks nothing. Raises Trouble if it can't be used, StoreError."""
     with open_box(settings) as box:
-        items = box.fetch(limit)
+        items = box.fetch(LIMIT if limit is None else limit)
         judged = [judge(store, clock, item, key_fields, dry_run) for item in items]
         if not dry_run:
             box.finish([mark for mark, _ in judged])
@@ -124,70 +123,56 @@ def _event(finding: inbound.Finding, effect: EffectRow, now: int, key_fields: Ke
 
 
 class Watch:
-    """Looks every so often without ever keeping its caller waiting. Call `beat` from the service's heartbeat, `stop` at the end."""
+    """Looks every so often, in a thread and with a store of its own: a mail server may hang for as long as it likes. `trouble`: why the last
+    look failed, or ""; `counts`: what all looks found."""
 
-    def __init__(self, settings: Mapping[str, Any], store: Store, clock: Clock, key_fields: KeyFields | None = None) -> None:
-        self._settings, self._store, self._clock, self._key_fields = settings, store, clock, key_fields
-        self._every = int(float(settings.get("every") or EVERY) * 1000)
-        self._next = clock.now()
-        self._found: queue.SimpleQueue[list[Item] | Trouble | None] = queue.SimpleQueue()
-        self._marks: queue.SimpleQueue[list[Mark] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+    def __init__(self, settings: Mapping[str, Any], open_store: Callable[[], Store], clock: Clock, key_fields: KeyFields | None = None) -> None:
+        self._settings, self._open_store, self._clock, self._key_fields = settings, open_store, clock, key_fields
+        self._every = max(0.01, float(settings.get("every") or EVERY))
         self.counts: Counter[str] = Counter()
-        self.trouble = ""  # why the last look failed
+        self.trouble = ""
 
-    def beat(self) -> Polled | None:
-        """Begins a look if it is time for one, and records what an earlier one brought; what that was. Raises StoreError."""
-        if self._thread is None and self._clock.now() >= self._next:
-            self._next = self._clock.now() + self._every
-            self._thread = threading.Thread(target=self._look, name="camp-mailbox", daemon=True)
-            self._thread.start()
-        try:
-            found = self._found.get_nowait()
-        except queue.Empty:
-            return None
-        if not isinstance(found, list):
-            self._thread = None
-            self._note(found)
-            return None
-        return self._take(found)
+    def run(self, stop: threading.Event) -> None:
+        """Until it is told to stop; a full look is followed by another at once."""
+        while not stop.is_set():
+            if not self.look():
+                stop.wait(self._every)
 
-    def _take(self, found: list[Item]) -> Polled:
-        judged: list[tuple[Mark, str]] = []
+    def look(self) -> bool:
+        """Once, whatever happens; whether there may be more."""
         try:
-            for item in found:
-                judged.append(judge(self._store, self._clock, item, self._key_fields))
-        finally:
-            self._marks.put([mark for mark, _ in judged])  # what was committed is marked, whatever happened after it
-        polled = _sum(judged)
+            store = self._open_store()
+            try:
+                polled = poll(self._settings, store, self._clock, key_fields=self._key_fields)
+            finally:
+                store.close()
+        except (Trouble, StoreError) as error:
+            self._note(str(error))
+            return False
+        except Exception:
+            log.exception("the look into the mailbox failed")
+            self.trouble = "the look failed; the log has the reason"
+            return False
+        self.trouble = ""
         self.counts.update(polled.counts)
-        if len(found) >= LIMIT:
-            self._next = self._clock.now()
-        return polled
+        return sum(polled.counts.values()) >= LIMIT
 
-    def _note(self, ended: Trouble | None) -> None:
-        trouble = str(ended) if ended is not None else ""
-        if trouble and trouble != self.trouble:  # the same trouble each minute is told once
+    def _note(self, trouble: str) -> None:
+        if trouble != self.trouble:  # the same trouble each minute is told once
             log.error("the mailbox can't be read: %s", trouble)
         self.trouble = trouble
 
-    def stop(self) -> None:
-        """Lets go of a look that waits for its marks."""
-        self._marks.put(None)
 
-    def _look(self) -> None:
-        """In the thread: fetch, wait for the verdicts, mark."""
-        try:
-            with open_box(self._settings) as box:
-                items = box.fetch(LIMIT)
-                if items:
-                    self._found.put(items)
-                    marks = self._marks.get()
-                    if marks:
-                        box.finish(marks)
-            self._found.put(None)
-        except Trouble as trouble:
-            self._found.put(trouble)
-        except Exception as error:
-            log.exception("the look into the mailbox failed")
-            self._found.put(Trouble(f"{type(error).__name__}: {inbound.line(str(error))}"[:300]))
+@contextmanager
+def watching(
+    settings: Mapping[str, Any], open_store: Callable[[], Store], clock: Clock, key_fields: KeyFields | None = None
+) -> Iterator[Watch]:
+    """A Watch that runs meanwhile. What it is doing at the end may be cut off anywhere: the next look does it again."""
+    watch, stop = Watch(settings, open_store, clock, key_fields), threading.Event()
+    thread = threading.Thread(target=watch.run, args=(stop,), name="camp-mailbox", daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        stop.set()
+        thread.join(2)

@@ -42,8 +42,12 @@ class Meter:
         self._wakes = made(Counter, "camp_wakeups", "Wake-ups of contacts that were due.")
         self._decisions = made(Counter, "camp_decisions", "Decisions of the engine.", "kind", "outcome")
         self._settled = made(Counter, "camp_effects_settled", "Hand-overs, by what is known afterwards.", "action", "state")
-        self._latency = made(Histogram, "camp_handover_seconds", "From the decision to the first hand-over.", "action", buckets=LATENCY)
-        self._commit = made(Histogram, "camp_commit_seconds", "How long a transaction took to commit.", "transaction", buckets=DURATION)
+        self._latency = made(
+            Histogram, "camp_handover_seconds", "From the decision to the first hand-over.", "action", buckets=LATENCY
+        )
+        self._commit = made(
+            Histogram, "camp_commit_seconds", "How long a transaction took to commit.", "transaction", buckets=DURATION
+        )
         self._call = made(Histogram, "camp_call_seconds", "How long the calls of one claim took.", buckets=LATENCY)
         self._effects = made(Gauge, "camp_effects", "Effects in states that are not final, and dead letters.", "state")
         self._backlog = made(Gauge, "camp_backlog_events", "Events of the log that have not acted yet.")
@@ -52,7 +56,9 @@ class Meter:
         self._overdue = made(Gauge, "camp_wakeups_overdue", "Contacts whose wake-up is past.")
         self._set_aside = made(Gauge, "camp_set_aside_events", "Events that wait for a person.")
         self._pauses = made(Gauge, "camp_pauses", "Campaigns that are paused; `camp pause --all` counts as one.")
-        self._breaker = made(Gauge, "camp_breaker_open", "1 while nothing is handed to this provider because it fails.", "provider")
+        self._breaker = made(
+            Gauge, "camp_breaker_open", "1 while nothing is handed to this provider because it fails.", "provider"
+        )
         self._bytes = made(Gauge, "camp_database_bytes", "Size on the disk.", "file")
         self._free = made(Gauge, "camp_disk_free_bytes", "Free on the database's disk.")
         self._backup = made(Gauge, "camp_backup_timestamp_seconds", "When the last backup was made (0: never).")

@@ -58,6 +58,8 @@ class ThreadRunner:
         return outcomes
 
     def _together(self, work: Sequence[Work]) -> list[Outcome]:
+        if len(work) == 1 and hasattr(getattr(work[0][0], "perform", None), "limit"):  # keeps its deadline: no thread of ours is needed
+            return [perform(*work[0])]
         self._hung = [worker for worker in self._hung if worker.busy]
         running: list[tuple[Action | None, _Worker | None]] = []
         for action, call in work:

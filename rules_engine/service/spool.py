@@ -95,7 +95,11 @@ class Spool:
                     mark = (status.st_ino, status.st_size, status.st_mtime_ns)
                     self._seen[entry.name] = mark
                     written = status.st_mtime_ns // 1_000_000
-                    if before.get(entry.name) == mark and written <= now - self._quiet * 1000 and (entry.name, written) not in self._stuck:
+                    if (
+                        before.get(entry.name) == mark
+                        and written <= now - self._quiet * 1000
+                        and (entry.name, written) not in self._stuck
+                    ):
                         ready.append((written, entry.name))
         except FileNotFoundError:
             return None
@@ -135,7 +139,11 @@ class Spool:
         if done.incomplete:
             self._fail(path, f"{done.incomplete}; the lines before it are in", done.rejected_file)
         elif done.lines and done.rejected == done.lines:
-            self._fail(path, f"none of its {done.lines:,} lines can be used; {path.name}.rejected.jsonl has the reason of each", done.rejected_file)
+            self._fail(
+                path,
+                f"none of its {done.lines:,} lines can be used; {path.name}.rejected.jsonl has the reason of each",
+                done.rejected_file,
+            )
         else:
             self._move(path, "done", done.rejected_file)
             said = log.warning if done.rejected or done.conflicts else log.info
@@ -168,7 +176,13 @@ class Spool:
             if rejected is not None:
                 os.replace(rejected, target.with_name(target.name + ".rejected.jsonl"))
         except OSError as error:
-            log.error("%s can't be moved to %s/: %s", path.name, where, error.strerror, extra=about(what="spool.stuck", file=path.name))
+            log.error(
+                "%s can't be moved to %s/: %s",
+                path.name,
+                where,
+                error.strerror,
+                extra=about(what="spool.stuck", file=path.name),
+            )
             if path.exists():
                 self._stuck.add((path.name, path.stat().st_mtime_ns // 1_000_000))
             return None
@@ -197,11 +211,14 @@ def kind_of(name: str) -> str | None:
 def look(folder: Path) -> Waiting:
     """The spool in numbers."""
     waiting = [
-        path for path in (folder.iterdir() if folder.is_dir() else ()) if path.is_file() and not path.name.startswith(".")
-        and not path.name.endswith(IGNORED)
+        path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.is_file() and not path.name.startswith(".") and not path.name.endswith(IGNORED)
     ]
     failed = folder / "failed"
-    count = sum(1 for path in failed.iterdir() if not path.name.endswith((".reason", ".rejected.jsonl"))) if failed.is_dir() else 0
+    count = (
+        sum(1 for path in failed.iterdir() if not path.name.endswith((".reason", ".rejected.jsonl"))) if failed.is_dir() else 0
+    )
     return Waiting(len(waiting), count, min((path.stat().st_mtime_ns // 1_000_000 for path in waiting), default=None))
 
 

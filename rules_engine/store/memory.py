@@ -649,6 +649,10 @@ class MemoryStore:
         """See Store."""
         return []
 
+    def quick_check(self) -> list[str]:
+        """See Store."""
+        return []
+
     def size(self) -> int:
         """See Store."""
         return 0

@@ -517,6 +517,9 @@ class Store(Protocol):
     def check(self) -> list[str]:
         """What is wrong with the store, in sentences; empty if nothing is."""
 
+    def quick_check(self) -> list[str]:
+        """As `check`, and faster: pages only, not whether indexes agree with their tables."""
+
     def size(self) -> int:
         """Bytes on the disk, about."""
 

@@ -301,6 +301,10 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
             ).rowcount,
         )
 
+    def erasures(self) -> int:
+        """See Store. None yet: there is no `erase` here."""
+        return 0
+
     def next_wake(self) -> int | None:
         """See Store."""
         return self._db.one(
@@ -465,6 +469,10 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
             "WHERE shard.number IS NULL OR (shard.worker IS NOT NULL AND worker.id IS NULL)",
         }
         return [words for words, sql in checks.items() if self._db.rows(f"{sql} LIMIT 1", (len(self._all) - 1,) if "%s" in sql else ())]
+
+    def quick_check(self) -> list[str]:
+        """See Store."""
+        return self.check()
 
     def size(self) -> int:
         """See Store. The tables of Camp, with their indexes."""

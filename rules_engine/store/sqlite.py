@@ -33,6 +33,7 @@ from rules_engine.store.port import (
     LogRow,
     Position,
     Recorded,
+    StoreError,
     Version,
 )
 from rules_engine.store.sqlite_outbox import Outbox, effect_values
@@ -397,6 +398,13 @@ class SqliteStore(Upkeep, Outbox):
         if not said and self._db.one("SELECT 1 FROM event WHERE status = 0 AND seq <= ?", (self._cursor(),)):
             said.append("the log has new rows before its cursor")
         return said
+
+    def quick_check(self) -> list[str]:
+        """See Store."""
+        try:
+            return [row[0] for row in self._db.rows("PRAGMA quick_check(5)") if row[0] != "ok"]
+        except StoreError as error:
+            return [error.message]
 
     def size(self) -> int:
         """See Store."""

@@ -61,7 +61,9 @@ class Upkeep:
             self._note(raw, key, value)
 
     def _note(self, raw: Any, key: str, value: str) -> None:
-        raw.execute("INSERT INTO meta (key, value) VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+        raw.execute(
+            "INSERT INTO meta (key, value) VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+        )
 
     def noted(self, key: str) -> str | None:
         """See Store."""
@@ -81,7 +83,9 @@ class Upkeep:
         """See Store."""
         one = self._db.one
         leaves = [one("SELECT min(next_at) FROM effect WHERE state = ?", (state,)) for state in ("ready", "retry_wait")]
-        first = one("SELECT received FROM event WHERE status = 0 AND seq > ? ORDER BY seq LIMIT 1", (int(self._meta("cursor") or 0),))
+        first = one(
+            "SELECT received FROM event WHERE status = 0 AND seq > ? ORDER BY seq LIMIT 1", (int(self._meta("cursor") or 0),)
+        )
         counted = {state: one("SELECT count(*) FROM effect WHERE state = ?", (state,)) for state in WAITING_STATES}
         return Backlog(
             first,
@@ -111,13 +115,10 @@ class Upkeep:
         return Removed(decisions=decisions, effects=effects, attempts=attempts)
 
     def _trim_journal(self, raw: Any, before: int, limit: int) -> int:
-        """From the oldest on, and only while they are old: after a replay younger ones may stand among them, which stay."""
-        rows = raw.execute("SELECT seq, at FROM decision WHERE seq > ? ORDER BY seq LIMIT ?", (int(self._meta("trimmed") or 0), limit)).fetchall()
+        """From the oldest on: the journal's times hardly ever go back, and what stands behind younger ones waits until those are old."""
+        rows = raw.execute("SELECT seq, at FROM decision ORDER BY seq LIMIT ?", (limit,)).fetchall()
         old = [(seq,) for seq, at in rows if at < before]
         raw.executemany("DELETE FROM decision WHERE seq = ?", old)
-        kept = [seq for seq, at in rows if at >= before]
-        if old and kept:  # step over those that stay, or they would be met first for ever
-            self._note(raw, "trimmed", str(rows[-1][0] if len(rows) == limit else kept[0] - 1))
         return len(old)
 
     def trimmable(self, events: int | None, journal: int | None, outbox: int | None) -> Removed:
@@ -137,14 +138,21 @@ class Upkeep:
         """See Store."""
         one = self._db.one
         if dry_run:
-            count = {name: one(f"SELECT count(*) FROM {name} WHERE contact = ?", (contact,)) for name in ("event", "decision", "effect")}
+            count = {
+                name: one(f"SELECT count(*) FROM {name} WHERE contact = ?", (contact,))
+                for name in ("event", "decision", "effect")
+            }
             people = one("SELECT count(*) FROM contact WHERE id = ?", (contact,))
             attempts = one("SELECT count(*) FROM attempt WHERE effect IN (SELECT id FROM effect WHERE contact = ?)", (contact,))
             return Removed(people, count["event"], count["decision"], count["effect"], attempts)
         self._db.raw.execute("PRAGMA secure_delete = ON").fetchall()
         with self._db.tx("erase") as raw:
-            if one("SELECT 1 FROM effect WHERE contact = ? AND state = 'claimed' LIMIT 1", (contact,)) and is_running(self.path):
-                raise StoreError("a message to this contact is being handed over at this moment", "try again in a minute", "busy")
+            if one("SELECT 1 FROM effect WHERE contact = ? AND state = 'claimed' LIMIT 1", (contact,)) and is_running(
+                self.path
+            ):
+                raise StoreError(
+                    "a message to this contact is being handed over at this moment", "try again in a minute", "busy"
+                )
             self._keep_marks(raw, contact, addresses, now)
             ids = tuple(id for (id,) in raw.execute("SELECT id FROM effect WHERE contact = ?", (contact,)).fetchall())
             attempts = raw.execute("DELETE FROM attempt WHERE effect IN (SELECT id FROM effect WHERE contact = ?)", (contact,)).rowcount
@@ -188,7 +196,9 @@ class Upkeep:
             found = [mark(self._secret, "address", comparable(text)) for text in texts]
             marks.append((mark(self._secret, "event", source, cause.id), found))
         wanted = {own for own, _ in marks} | {item for _, found in marks for item in found}
-        rows = dict(self._db.rows(f"SELECT mark, channel FROM forgotten WHERE mark {_OF_KEYS}", (dump(sorted(wanted)).decode(),)))
+        rows = dict(
+            self._db.rows(f"SELECT mark, channel FROM forgotten WHERE mark {_OF_KEYS}", (dump(sorted(wanted)).decode(),))
+        )
         places: dict[int, Arrival] = {}
         known: list[int] = []
         for index, (arrival, (own, found)) in enumerate(zip(arrivals, marks, strict=True)):
@@ -197,7 +207,10 @@ class Upkeep:
                 continue
             channels = {rows[item] for item in found if rows.get(item)}
             if channels:
-                attributes = {**arrival.cause.attributes, **{f"suppressed.{channel}": SUPPRESSED for channel in sorted(channels)}}
+                attributes = {
+                    **arrival.cause.attributes,
+                    **{f"suppressed.{channel}": SUPPRESSED for channel in sorted(channels)},
+                }
                 arrival = arrival._replace(cause=arrival.cause._replace(attributes=attributes))
             places[index] = arrival
         return places, known
@@ -240,16 +253,24 @@ class Upkeep:
             os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             with self._db.snapshot() as raw, contextlib.closing(sqlite3.connect(str(draft))) as copy:
                 counts = self.counts()
-                raw.backup(copy, pages=_PAGES, progress=None if progress is None else lambda _, left, total: progress(total - left, total))
+                raw.backup(
+                    copy,
+                    pages=_PAGES,
+                    progress=None if progress is None else lambda _, left, total: progress(total - left, total),
+                )
                 copy.execute("PRAGMA journal_mode = DELETE").fetchall()
             _sync(draft)
             _compare(draft, counts)
             os.link(draft, target)  # fails if somebody made it meanwhile
             _sync(target.parent)
         except FileExistsError as error:
-            raise StoreError(f"{target} is there already, and a backup is never overwritten", "name another file", "exists") from error
+            raise StoreError(
+                f"{target} is there already, and a backup is never overwritten", "name another file", "exists"
+            ) from error
         except OSError as error:
-            raise StoreError(f"the backup {target} can't be written: {error.strerror}", "look at the folder and at the free space", "io") from error
+            raise StoreError(
+                f"the backup {target} can't be written: {error.strerror}", "look at the folder and at the free space", "io"
+            ) from error
         except sqlite3.Error as error:
             raise say(error, draft) from error
         finally:
@@ -275,7 +296,10 @@ class Upkeep:
             rest = dict(latest)
             for (id,) in raw.execute("SELECT id FROM effect").fetchall():
                 line = rest.pop(self.mark_of(id), None)
-                if line is not None and raw.execute(_DOUBT, (RESTORED, line.attempt, now, line.at, line.at, id, line.attempt)).rowcount:
+                if (
+                    line is not None
+                    and raw.execute(_DOUBT, (RESTORED, line.attempt, now, line.at, line.at, id, line.attempt)).rowcount
+                ):
                     doubtful.append(id)
             raw.executemany(
                 "INSERT INTO sent (mark, attempt, at) VALUES (?,?,?) ON CONFLICT (mark) DO UPDATE SET attempt = excluded.attempt",
@@ -289,7 +313,9 @@ class Upkeep:
             return
         marks = {self.mark_of(effect.id): effect.id for effect in effects}
         for some in chunks(list(marks), 500):
-            rows = raw.execute(f"SELECT mark, attempt, at FROM sent WHERE mark {_OF_KEYS}", (dump(list(some)).decode(),)).fetchall()
+            rows = raw.execute(
+                f"SELECT mark, attempt, at FROM sent WHERE mark {_OF_KEYS}", (dump(list(some)).decode(),)
+            ).fetchall()
             for found, attempt, at in rows:
                 raw.execute(_DOUBT, (RESTORED, attempt, at, at, at, marks[found], attempt))
 
@@ -316,14 +342,18 @@ def verify(file: Path) -> Counts:
             said = [row[0] for row in raw.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
             if said:
                 raise StoreError(f"{file} is damaged: {said[0]}", "take another backup", "corrupt")
-            return SqliteStore.count(lambda sql: (raw.execute(sql).fetchone() or [None])[0], lambda sql: raw.execute(sql).fetchall())
+            return SqliteStore.count(
+                lambda sql: (raw.execute(sql).fetchone() or [None])[0], lambda sql: raw.execute(sql).fetchall()
+            )
     except sqlite3.Error as error:
         raise say(error, file) from error
 
 
 def _compare(draft: Path, counts: Counts) -> None:
     if verify(draft) != counts:
-        raise StoreError(f"the backup {draft} does not hold what the database held", "this is a fault of Camp; please report it")
+        raise StoreError(
+            f"the backup {draft} does not hold what the database held", "this is a fault of Camp; please report it"
+        )
 
 
 def _sync(path: Path) -> None:

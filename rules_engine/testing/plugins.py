@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from rules_engine import wire
-from rules_engine.actions import Action, Call, Change, Outcome, covers
+from rules_engine.actions import SECRETS, Action, Call, Change, Outcome, covers
 from rules_engine.host import check_action
 from rules_engine.testing.servers import Answer, BadServer, Request, closed_port
 
@@ -44,10 +44,6 @@ CONTACT: Mapping[str, Any] = {
 }
 
 OUTCOMES = ("accepted", "failed", "retry", "unknown")
-
-SECRETS = ("password", "secret", "token", "key", "credential")
-"""Words by which a setting is known to be a secret."""
-
 HOSTILE_TEXTS = (
     "",
     " ",

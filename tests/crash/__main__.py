@@ -19,7 +19,7 @@ def say(text: str) -> None:
 def kills(options: argparse.Namespace) -> list[str]:
     from tests.crash.harness import campaign
 
-    tally = campaign(Path(tempfile.mkdtemp(prefix="camp-crash-")), options.count, options.seed, say)
+    tally = campaign(Path(tempfile.mkdtemp(prefix="camp-crash-")), options.count, options.seed, say, enough=options.enough)
     print(f"{tally.kills} kills in {tally.scenarios} scenarios; effects shown as unknown: {tally.unknown}")
     for point, count in sorted(tally.points.items()):
         print(f"  {count:6} {point}")
@@ -29,7 +29,7 @@ def kills(options: argparse.Namespace) -> list[str]:
 def cuts(options: argparse.Namespace) -> list[str]:
     from tests.crash import cuts
 
-    report = cuts.until(options.count, say, cuts.NORMAL if options.normal else None)
+    report = cuts.until(options.count, say, cuts.NORMAL if options.normal else None, options.every, options.enough)
     print(f"{report.cuts} cuts at {report.points} points, {report.images} different images, {report.continued} ways to go on")
     return report.lost
 
@@ -45,17 +45,35 @@ def statements(options: argparse.Namespace) -> list[str]:
 def errors(options: argparse.Namespace) -> list[str]:
     from tests.crash import errors
 
-    report = errors.campaign(options.every, seed=options.seed, say=say)
-    print(f"{report.runs} runs with a full disk or an I/O error; outcomes only known again after a restart: {len(report.claimed)}")
+    report = errors.campaign(options.every, options.first, options.seed, say, options.enough)
+    print(f"{report.runs} runs with a full disk or an I/O error")
     for where, count in sorted(report.met.items()):
         print(f"  {count:6} {where}")
     return report.lost
+
+
+def clocks(options: argparse.Namespace) -> list[str]:
+    from tests.crash.clocks import campaign
+
+    count, lost = campaign(options.count, options.seed, say, options.enough)
+    print(f"{count} scripts of a clock that jumps")
+    return lost
+
+
+def processes(options: argparse.Namespace) -> list[str]:
+    from tests.crash.processes import campaign
+
+    killed, unknown, lost = campaign(options.count, options.seed, say, options.enough)
+    print(f"{killed} kills of `camp run`; effects shown as unknown: {unknown}")
+    return lost
 
 
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], list[str]], int, str]] = {
     "kills": (kills, 10_000, "SIGKILL at random moments and named points"),
     "statements": (statements, 0, "a kill before and after each statement and file operation (all of them)"),
     "errors": (errors, 0, "a full disk and I/O errors at each operation, once and lasting"),
+    "clocks": (clocks, 2_000, "clocks that jump forwards and back, or stand still"),
+    "processes": (processes, 200, "`camp run` killed, with a real mail server"),
     "cuts": (cuts, 100_000, "power cuts"),
 }
 
@@ -68,12 +86,18 @@ def main() -> int:
         if count:
             command.add_argument("--count", type=int, default=count, help=f"how many (default {count:,})")
         command.add_argument("--seed", type=int, default=1)
+        if name != "statements":
+            command.add_argument("--minutes", type=float, help="end after so long, and say how far it came")
+        if name in ("errors", "cuts"):
+            command.add_argument("--every", type=int, default=1, help="only at each n-th operation")
         if name == "errors":
-            command.add_argument("--every", type=int, default=1, help="only each n-th operation")
+            command.add_argument("--first", type=int, default=1, help="begin at this operation")
         if name == "cuts":
             command.add_argument("--normal", action="store_true", help="with synchronous=NORMAL: it must find losses")
     options = parser.parse_args()
     begun = time.monotonic()
+    minutes = getattr(options, "minutes", None)
+    options.enough = lambda: minutes is not None and time.monotonic() - begun > minutes * 60
     try:
         broken = COMMANDS[options.command][0](options)
     except AssertionError as error:

@@ -269,7 +269,8 @@ class Judge:
         try:
             if said := store.check():
                 return said
-            rows = [repr(store._db.rows(f"SELECT * FROM {table}")).encode()
+            # A database that was new has a name and a secret of its own, by chance.
+            rows = [repr([row for row in store._db.rows(f"SELECT * FROM {table}") if row[0] not in ("instance", "secret")]).encode()
                     for (table,) in store._db.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_stat%' ORDER BY name")]
             if (key := self._key(*rows, *others)) in self._went_on:
                 return []
@@ -308,8 +309,8 @@ class Judge:
 # ---------------------------------------------------------------- cuts
 
 
-def cut(recording: Recording, folder: Path, seeds: int, every: int = 1, limit: int | None = None) -> Report:
-    """`seeds` cuts after each `every`-th operation."""
+def cut(recording: Recording, folder: Path, seeds: int, every: int = 1, limit: int | None = None, enough: Callable[[], bool] = lambda: False) -> Report:
+    """`seeds` cuts after each `every`-th operation, up to a limit or until it is enough."""
     judge, surface = Judge(recording.steps, recording.oracle, folder), _Surface()
     report = judge.report
     for number, op in enumerate(recording.log):
@@ -321,7 +322,7 @@ def cut(recording: Recording, folder: Path, seeds: int, every: int = 1, limit: i
             continue
         report.points += 1
         for seed in range(1 if surface.settled else seeds):
-            if limit is not None and report.cuts >= limit:
+            if limit is not None and report.cuts >= limit or enough():
                 return report
             seed += 1_000 * number if seed > 1 else 0
             judge.judge(f"cut {number}, seed {seed}", surface.image(seed))
@@ -334,23 +335,25 @@ def memory() -> Path:
     return Path(tempfile.mkdtemp(prefix="camp-cuts-", dir=shm if shm.is_dir() else None))
 
 
-def campaign(seeds: int, every: int = 1, limit: int | None = None, instead: dict[str, str] | None = None, seed: int = 1) -> Report:
+def campaign(seeds: int, every: int = 1, limit: int | None = None, instead: dict[str, str] | None = None, seed: int = 1,
+             enough: Callable[[], bool] = lambda: False) -> Report:
     """Records a run, cuts it."""
     logging.getLogger("camp").setLevel(logging.CRITICAL)
     root = memory()
     try:
-        return cut(record(root / "run", instead, seed), root / "image", seeds, every, limit)
+        return cut(record(root / "run", instead, seed), root / "image", seeds, every, limit, enough)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def until(count: int, say: Callable[[str], None], instead: dict[str, str] | None = None) -> Report:
-    """Recordings of other histories until there were so many cuts."""
+def until(count: int, say: Callable[[str], None], instead: dict[str, str] | None = None, every: int = 1,
+          enough: Callable[[], bool] = lambda: False) -> Report:
+    """Recordings of other histories until there were so many cuts, or it is enough."""
     total, history = Report(), 0
     begun = time.monotonic()
-    while total.cuts < count:
+    while total.cuts < count and not enough():
         history += 1
-        part = campaign(15, limit=count - total.cuts, instead=instead, seed=history)
+        part = campaign(15, every, count - total.cuts, instead, seed=history, enough=enough)
         total.cuts, total.images, total.continued = total.cuts + part.cuts, total.images + part.images, total.continued + part.continued
         total.points += part.points
         total.lost += [f"history {history}, {text}" for text in part.lost]

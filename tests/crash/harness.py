@@ -67,13 +67,14 @@ def running(folder: Path, faults: points.Faults, clock: object, until: int | Non
     run_once(store, world.program(), host, clock, until, faults=faults, **SIZES, **world.options(folder))
 
 
-def serving(folder: Path, faults: points.Faults, end: int) -> None:
+def serving(folder: Path, faults: points.Faults, end: int, threads: bool) -> None:
     """The service itself, until its clock says `end`."""
     stop = Stop()
     clock = GridClock(folder / "clock", stop, end)
     store = SqliteStore(folder / "camp.db", clock, faults=faults)
     host = world.host(lambda call: append(folder / "provider", call.key))
-    run_forever(store, world.program(), host, clock, faults=faults, stop=stop, **SIZES, **world.options(folder))
+    options = {**world.options(folder), **({"runner": None} if threads else {})}
+    run_forever(store, world.program(), host, clock, faults=faults, stop=stop, **SIZES, **options)
 
 
 # ---------------------------------------------------------------- lives
@@ -171,14 +172,16 @@ def at_points(seed: int, longest: float) -> Iterator[tuple[str, float]]:
 @dataclass(frozen=True)
 class Kind:
     """replay: import, then play history. live: an import and a run at the same time, on the wall's time, then the service for forty days.
-    steps: days of the service and imports in turn."""
+    steps: days of the service and imports in turn. threads: plugins are called beside each other, as in production."""
 
     name: str
     steps: int = 0
     live: bool = True
+    threads: bool = False
 
 
-KINDS = (Kind("replay", live=False), Kind("live", 1), Kind("steps", 5))
+KINDS = (Kind("replay", live=False), Kind("live", 1), Kind("steps", 5), Kind("threads", 5, threads=True))
+WORKERS = 16  # hand-overs of a service with threads that one death may leave in doubt
 STEP = 3 * world.DAY
 
 
@@ -205,8 +208,8 @@ def play(folder: Path, kind: Kind, plan: Iterator[tuple[str, float]], tally: Tal
         world.write_files(folder, [record for record in records if record["at"] <= world.moment(now)], contacts)
         live_until_done(lambda faults, now=now: importing(folder, faults, VirtualClock(now)), plan, tally)
         append(folder / "clock", str(now))
-        live_until_done(lambda faults, now=now: serving(folder, faults, now + STEP), plan, tally)
-    live_until_done(lambda faults: serving(folder, faults, END), plan, tally)
+        live_until_done(lambda faults, now=now: serving(folder, faults, now + STEP, kind.threads), plan, tally)
+    live_until_done(lambda faults: serving(folder, faults, END, kind.threads), plan, tally)
 
 
 def beside(folder: Path, plan: Iterator[tuple[str, float]], tally: Tally) -> None:
@@ -232,7 +235,7 @@ def judge(folder: Path, kind: Kind, oracle: Picture | None, tally: Tally, deaths
     handed = [Handed(key) for key in lines(folder / "provider")]
     handed += world.in_folder(folder, [(row.id, row.contact) for row in picture.effects.values()])
     kept = world.acknowledged(folder)
-    truth = Truth(kept, handed, oracle=oracle, live=kind.live, now=END, deaths=deaths)
+    truth = Truth(kept, handed, oracle=oracle, live=kind.live, now=END, deaths=deaths, workers=WORKERS if kind.threads else 1)
     said = broken(store, truth)
     store.close()
     assert len(kept) == len(lines(folder / "events.jsonl")), "not everything was imported"
@@ -241,8 +244,9 @@ def judge(folder: Path, kind: Kind, oracle: Picture | None, tally: Tally, deaths
     return picture
 
 
-def campaign(root: Path, kills: int, seed: int, say: Callable[[str], None] = lambda text: None) -> Tally:
-    """Scenarios until so many processes were killed. A failure names its seed and keeps its folder."""
+def campaign(root: Path, kills: int, seed: int, say: Callable[[str], None] = lambda text: None, kinds: tuple[Kind, ...] = KINDS,
+             enough: Callable[[], bool] = lambda: False) -> Tally:
+    """Scenarios until so many processes were killed, or it is enough. A failure names its seed and keeps its folder."""
     logging.getLogger("camp").setLevel(logging.CRITICAL)
     world.program().warm()
     gc.collect()
@@ -250,14 +254,14 @@ def campaign(root: Path, kills: int, seed: int, say: Callable[[str], None] = lam
     tally = Tally()
     oracles: dict[Kind, Picture] = {}
     longest: dict[Kind, float] = {}
-    for kind in KINDS:
+    for kind in kinds:
         begun = time.monotonic()
         play(root / "oracle", kind, iter(lambda: ("nowhere", 1.0), None), Tally())
         longest[kind] = (time.monotonic() - begun) * 0.6 / max(kind.steps, 1)
         oracles[kind] = judge(root / "oracle", kind, None, Tally(), 0)
-    while tally.kills < kills:
-        kind, before = KINDS[tally.scenarios % len(KINDS)], tally.kills
-        plan = (at_points if tally.scenarios // len(KINDS) % 2 == 0 else at_random)(seed, longest[kind])
+    while tally.kills < kills and not enough():
+        kind, before = kinds[tally.scenarios % len(kinds)], tally.kills
+        plan = (at_points if tally.scenarios // len(kinds) % 2 == 0 else at_random)(seed, longest[kind])
         folder = root / "scenario"
         try:
             play(folder, kind, plan, tally)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+from rules_engine_plugins import _handover
 from tests.crash import cuts
 from tests.crash.cuts import _replay, _Surface
 from tests.crash.disk import Op
 
 
 def test_after_a_power_cut_nothing_is_lost_and_nothing_leaves_twice():
-    report = cuts.campaign(12, every=29)
+    report = cuts.campaign(8, every=53)
     assert report.lost == []
-    assert report.points > 50 and report.images > 200 and report.continued > 30
+    assert report.points > 25 and report.images > 80 and report.continued > 15
 
 
 def test_with_synchronous_normal_the_harness_finds_losses():
-    report = cuts.campaign(3, every=23, instead=cuts.NORMAL)
+    report = cuts.campaign(3, every=47, instead=cuts.NORMAL)
     assert any("was acknowledged and is gone" in text for text in report.lost)
     assert any("was handed over and is ready" in text for text in report.lost)
 
@@ -35,3 +39,35 @@ def test_the_model_of_the_disk():
 def test_a_write_is_torn_at_its_sectors_only():
     torn = _replay(b"", [Op("write", "f", 500, b"ab" * 300)], lambda op, sector: sector == 1)
     assert torn == bytes(512) + (b"ab" * 300)[12:524]
+
+
+def test_what_the_first_party_transports_accept_is_synced_with_its_names(tmp_path, monkeypatch):
+    """The file, the folder that holds its name, and once the folder that holds that one's."""
+    opened, synced = {}, []
+
+    class Watching:
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        @staticmethod
+        def open(path, *given):
+            descriptor = os.open(path, *given)
+            opened[descriptor] = Path(path)
+            return descriptor
+
+        @staticmethod
+        def fsync(descriptor):
+            synced.append(opened[descriptor].name.removeprefix("."))
+            os.fsync(descriptor)
+
+    monkeypatch.setattr(_handover, "os", Watching())
+    outbox = tmp_path / "project" / "outbox"
+    outbox.parent.mkdir()
+    _handover.append_once(outbox / "sms.jsonl", "k1", {})
+    assert synced == ["project", "sms.jsonl", "outbox"]
+    synced.clear()
+    _handover.append_once(outbox / "sms.jsonl", "k2", {})
+    assert synced == ["sms.jsonl"]
+    synced.clear()
+    _handover.write_once(outbox, "1.eml", b"x")
+    assert synced == [f"1.eml.{os.getpid()}.tmp", "outbox"]

@@ -698,6 +698,58 @@ def test_every_unit_has_a_next_moment(unit: str) -> None:
     assert ana.wake_at > first
 
 
+def test_a_new_version_gives_the_same_firing_the_same_name() -> None:
+    """What fired under one version is known under the next (promise P3): the version is no part of an effect's id."""
+    text = """
+    CAMPAIGN c
+      WHEN ping
+        THEN email.send "m"
+    END
+    RULE r
+      WHEN ping
+        THEN webhook.post "https://x.example/"
+    END
+    """
+    names = []
+    for version in ("", "CONST unused = 3 days\n"):
+        ana = Person(program(version + text.replace("\n    ", "\n")), "2026-03-01 10:00", email="a@x.com")
+        ana.event("ping", id="e")
+        names.append((ana.program.digest, [effect.id for effect in ana.effects]))
+    (first, one), (second, other) = names
+    assert first != second and len(one) == 2 and one == other
+
+
+def test_the_rounds_of_a_loop_count_months_from_its_start() -> None:
+    """31 January, then the last of each month: counted from the round before it would stay on the 28th for ever."""
+    ana = Person(program("""
+    CAMPAIGN c
+      WHEN ping
+        REPEAT EVERY 1 month UP TO 4 TIMES
+          THEN log.write "round"
+        END
+    END
+    """), "2026-01-01 10:00")
+    ana.event("ping", at="2026-01-31 10:00")
+    ana.to("2026-07-01 00:00")
+    assert ana.times() == ["2026-01-31 10:00", "2026-02-28 10:00", "2026-03-31 10:00", "2026-04-30 10:00"]
+
+
+def test_what_is_due_at_one_moment_happens_in_the_order_of_its_names() -> None:
+    """Six carts of one moment: an order that a set happened to have would differ from process to process."""
+    ana = Person(program("""
+    CAMPAIGN cart
+      FOR EACH event.order_id
+      WHEN order.placed
+        AFTER 1 hour
+        THEN log.write "{event.order_id}"
+    END
+    """), "2026-03-01 10:00")
+    for name in "dbfaec":
+        ana.event("order.placed", order_id=name, total=1)
+    ana.to("2026-03-01 12:00")
+    assert [item.key for item in ana.log if item.kind == "action"] == list("abcdef")
+
+
 # ── explanations ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 def test_decisions_say_why() -> None:

@@ -290,3 +290,10 @@ def test_loading_again_is_quick():
     start = time.perf_counter()
     host.load()
     assert time.perf_counter() - start < 0.25  # about 4 ms; the bound only catches a blunder
+
+
+def test_no_plugin_can_have_the_name_of_a_setting_of_camp():
+    from rules_engine.cli.settings import DEFAULTS, TABLES
+    from rules_engine.model.project import SETTINGS
+
+    assert {*DEFAULTS, *SETTINGS, *TABLES} <= set(host.RESERVED)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -372,6 +373,37 @@ def test_a_module_says_itself_what_its_settings_allow_and_is_asked_once(tmp_path
         loaded.pools["spy"].close()
 
 
+def test_a_secret_that_it_tells_is_hidden(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("CAMP_TELLS_API_KEY", "from-the-environment")
+    torture.install(tmp_path, "tells", torture.ONE.format("tells").replace(
+        "lambda call: Outcome('accepted')", "lambda call: print('now', dict(call.settings), os.environ['CAMP_TELLS_API_KEY']) or "
+        "call.primary and 1 / 0 or Outcome('accepted', call.settings['token'])").replace("perform=", "primary=Parameter('x'), perform="))
+    with installed(tmp_path) as loaded:
+        action = loaded.actions["tells.do"]
+        outcome = action.perform(make_call(action, tmp_path, settings={"token": "hunter2", "user": "ana"}))
+    assert outcome.detail == "(hidden)"
+    told = capfd.readouterr().err
+    assert "hunter2" not in told and "from-the-environment" not in told and "'user': 'ana'" in told and "(hidden)" in told
+
+
+def test_a_service_manager_that_ends_all_processes_does_not_break_a_hand_over(tmp_path):
+    torture.install(tmp_path, "slow", torture.ONE.format("slow").replace("lambda call: ", "lambda call: time.sleep(0.4) or "))
+    with installed(tmp_path) as loaded:
+        (pid,) = loaded.pools["slow"].pids()
+        threading.Timer(0.15, os.kill, (pid, signal.SIGTERM)).start()
+        assert run(loaded, "slow.do", None).state == "accepted" and loaded.pools["slow"].pids() == [pid]
+
+
+@pytest.mark.parametrize(("name", "words"), [("gone", "exit status 3"), ("leaves", "exit status 0"), ("hang", "no answer")])
+def test_it_works_where_the_system_has_no_handles_of_processes(tmp_path, monkeypatch, name, words):
+    monkeypatch.setattr(isolation, "_pidfd", lambda pid: -1)
+    torture.install(tmp_path, "bad", torture.callers())
+    with installed(tmp_path) as loaded:
+        outcome = run(loaded, "bad.do", name)
+        assert outcome.state == "unknown" and words in outcome.detail
+        assert run(loaded, "bad.do", "fine").state == "accepted"
+
+
 # ---------------------------------------------------------------- the end
 
 
@@ -412,3 +444,34 @@ def test_the_whole_crowd_installed_does_not_stop_the_commands(crowd, tmp_path):
     assert camp("contact", "import", "samples/contacts.jsonl", cwd=shop).returncode == 0
     ran = camp("run", "--once", cwd=shop)
     assert ran.returncode == 0 and list(shop.glob("outbox/*.eml")), ran
+
+
+def test_a_service_with_a_plugin_that_hangs_and_dies_hands_over_all_else(tmp_path):
+    """`camp run --once` on a database: one `unknown` for each call that can't be known, with its reason; everything else has left."""
+    site, shop = tmp_path / "site", tmp_path / "shop"
+    torture.install(site, "bad", torture.callers())
+    torture.install(site, "good", torture.GOOD)
+    shop.mkdir()
+    (shop / "camp.toml").write_text('database = "camp.db"\n')
+    (shop / "a.camp").write_text(
+        "EVENT go WITH how: text\nRULE r\n  WHEN go\n    THEN bad.do event.how\nEND\nRULE s\n  WHEN go\n    THEN good.send event.how\nEND\n"
+    )
+    words = ["hang", "fine", "segfault", "gone", "fine", "raise", "fine"]
+    facts = [{"id": f"e{n}", "event": "go", "contact": f"c{n}", "at": "2026-03-02T09:00:00Z", "data": {"how": how}} for n, how in enumerate(words)]
+    (shop / "events.jsonl").write_text("".join(json.dumps(fact) + "\n" for fact in facts))
+    environment = {**os.environ, "PYTHONPATH": str(site), "XDG_CONFIG_HOME": str(tmp_path)}
+
+    def camp(*arguments):
+        return subprocess.run([sys.executable, "-m", "rules_engine", *arguments], cwd=shop, env=environment, capture_output=True, text=True,
+                              timeout=60)
+
+    assert camp("event", "import", "events.jsonl").returncode == 0
+    ran = camp("run", "--once")
+    assert ran.returncode == 6 and "Traceback" not in ran.stdout, ran
+    rows = [json.loads(line) for line in camp("outbox", "list", "--json").stdout.splitlines()]
+    found = {(row["action"], row["contact"]): (row["state"], row["detail"]) for row in rows}
+    assert len(found) == 14
+    for number, how in enumerate(words):
+        state, detail = found["bad.do", f"c{number}"]
+        assert found["good.send", f"c{number}"][0] == "accepted"
+        assert state == torture.AT_CALL.get(how, ("", "accepted"))[1] and (how == "fine" or "plugin bad" in detail), (how, state, detail)

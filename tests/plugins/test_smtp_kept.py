@@ -128,10 +128,10 @@ def test_a_kept_connection_that_fails_before_the_text(stage, way, pipelining):
             second.append(now)
         return way if connection == 1 and now == stage and len(second) == 2 else ""
 
-    provider = Provider(choose, hang=0.25, pipelining=pipelining)
+    provider = Provider(choose, hang=0.4, pipelining=pipelining)
     with serving(provider) as port:
-        assert hand(port, 1, timeout=0.6).state == "accepted"
-        outcome = hand(port, 2, timeout=0.6)
+        assert hand(port, 1, timeout=4).state == "accepted"
+        outcome = hand(port, 2, timeout=4)
     refusal = way == "4xx" and stage != "MAIL"
     assert outcome.state == ("retry" if refusal else "accepted"), outcome
     assert len(provider.taken) == (1 if refusal else 2) and len(set(provider.taken)) == len(provider.taken)
@@ -160,6 +160,43 @@ def test_an_answer_too_many_is_never_read_as_the_next_ones():
             assert hand(port, number).state == "accepted"
             time.sleep(0.05)
     assert len(provider.connections) == 3
+
+
+@pytest.mark.parametrize("verdict", [b"354 what?", b"299 hm", b"nonsense"])
+def test_a_line_without_a_verdict_is_not_used_again(verdict):
+    """What the server says later on that line would be taken for its word on the next message."""
+    import socket
+
+    listener, said = socket.create_server(("127.0.0.1", 0)), []
+
+    def talk(line, number):
+        with line, line.makefile("rwb") as stream:
+            stream.write(b"220 hi\r\n")
+            stream.flush()
+            for command in stream:
+                said.append((number, command[:4]))
+                if command[:4] == b"DATA":
+                    stream.write(b"354 go\r\n")
+                    stream.flush()
+                    while stream.readline() not in (b".\r\n", b""):
+                        pass
+                    stream.write((verdict if number == 1 else b"250 ok") + b"\r\n")
+                elif command[:4] == b"QUIT":
+                    return
+                else:
+                    stream.write(b"250 ok\r\n")
+                stream.flush()
+
+    def serve():
+        for number in (1, 2):
+            line, _ = listener.accept()
+            threading.Thread(target=talk, args=(line, number), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    port = listener.getsockname()[1]
+    assert [hand(port, 1, timeout=2).state, hand(port, 2, timeout=2).state] == ["unknown", "accepted"]
+    assert [number for number, command in said if command == b"MAIL"] == [1, 2]
+    listener.close()
 
 
 def test_a_server_that_drips_cannot_outlast_the_time_out():

@@ -205,6 +205,14 @@ def test_progress_tells_lines_and_bytes(store, write):
     assert [lines for lines, _ in told] == [500, 1_000, 1_200] and told[-1][1] == path.stat().st_size
 
 
+def test_progress_is_told_of_what_is_committed(store, write):
+    """Whoever hears of lines may forget them (promise P1)."""
+    path = write("\n".join(line(f"e{n}") for n in range(1_200)))
+    told = []
+    ingest.import_events(store, path, read_event, progress=lambda lines, size: told.append((lines, sum(store.counts().events.values()))))
+    assert told == [(500, 500), (1_000, 1_000), (1_200, 1_200)]
+
+
 # ---------------------------------------------------------------- contacts
 
 

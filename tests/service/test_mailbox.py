@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -153,13 +152,13 @@ def test_what_is_no_mail_is_unreadable(data):
 def test_hostile_mails_are_cut_to_size():
     deep = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(3_000))
     for data in (deep, reply(text="x" * 3_000_000), reply(extra="X: " + "y" * 400_000 + "\r\n"), reply(extra="References: " + f"<{OURS}@x> " * 9_000 + "\r\n")):
-        start = time.monotonic()
+        start = time.process_time()
         try:
             finding = inbound.read(data)
             assert len(finding.text) <= 2_000 and len(finding.names) <= 20
         except inbound.Unreadable:
             pass
-        assert time.monotonic() - start < 2
+        assert time.process_time() - start < 2
 
 
 PIECES = st.lists(
@@ -420,60 +419,64 @@ def test_starttls_that_is_not_on_offer_tells_no_password(store, clock):
 # ---------------------------------------------------------------- the watch
 
 
-def beat_until(watch, done, seconds=5):
+def wait_until(done, seconds=5):
     end = time.monotonic() + seconds
     while not done() and time.monotonic() < end:
-        watch.beat()
         time.sleep(0.01)
     assert done()
 
 
-def test_the_watch_never_keeps_its_caller_waiting(store, clock):
-    sent(store, clock)
+@pytest.fixture
+def file(tmp_path, clock):
+    """A database file with a message that was handed over; each thread opens it for itself."""
+    from rules_engine.store.sqlite import SqliteStore
+
+    made = SqliteStore(tmp_path / "watched.db", clock)
+    sent(made, clock)
+    yield made, lambda: SqliteStore(tmp_path / "watched.db", clock, create=False)
+    made.close()
+
+
+def test_the_watch_reads_what_comes_and_gets_over_trouble(file, clock, caplog):
+    store, opener = file
     server = Imap(dsn(), hang={"SELECT"})
-    with imap(server) as port:
-        watch = mailbox.Watch(table(port, timeout=0.3, every=10), store, clock)
-        start = time.monotonic()
-        for _ in range(20):
-            watch.beat()
-        assert time.monotonic() - start < 0.2
-        beat_until(watch, lambda: watch.trouble)
+    with imap(server) as port, mailbox.watching(table(port, timeout=0.2, every=0.05), opener, clock) as watch:
+        wait_until(lambda: watch.trouble and server.said.count("SELECT") > 1)
         server.hang = set()
-        clock.sleep(10_000)
-        beat_until(watch, lambda: watch.counts["bounce"] == 1 and server.mails[0].flags == {"CampRead"})
+        wait_until(lambda: watch.counts["bounce"] == 1 and not watch.trouble)
         server.add(reply())
-        clock.sleep(10_000)
-        beat_until(watch, lambda: watch.counts["reply"] == 1 and not watch.trouble)
+        wait_until(lambda: watch.counts["reply"] == 1)
+    assert [mail.flags for mail in server.mails] == [{"CampRead"}] * 2 and store.effect(EFFECT).state == "bounced"
+    assert sum("can't be read" in record.message for record in caplog.records) == 1  # said once, not each time
 
 
-def test_the_watch_reads_on_after_the_stores_trouble(store, clock, monkeypatch):
-    sent(store, clock)
-    server = Imap(dsn())
-    with imap(server) as port:
-        watch = mailbox.Watch(table(port, every=1), store, clock)
-        real = store.record_events
+def test_ending_never_waits_for_a_server_that_hangs(file, clock):
+    _, opener = file
+    with imap(Imap(dsn(), hang={"LOGIN"})) as port:
+        start = time.monotonic()
+        with mailbox.watching(table(port, timeout=30), opener, clock):
+            time.sleep(0.1)
+        assert time.monotonic() - start < 2.5
 
-        def full(*_):
+
+def test_the_stores_trouble_is_waited_out(file, clock):
+    _, opener = file
+    server, full = Imap(dsn()), [True]
+
+    def opens():
+        if full[0]:
             raise StoreError("the disk is full", kind="full")
+        return opener()
 
-        monkeypatch.setattr(store, "record_events", full)
-        with pytest.raises(StoreError):
-            beat_until(watch, lambda: False, 2)
-        assert server.mails[0].flags == set()
-        monkeypatch.setattr(store, "record_events", real)
-        for _ in range(3):
-            clock.sleep(1_000)
-            watch.beat()
-            time.sleep(0.05)
-        clock.sleep(1_000)
-        beat_until(watch, lambda: watch.counts["bounce"] == 1)
+    with imap(server) as port, mailbox.watching(table(port, every=0.02), opens, clock) as watch:
+        wait_until(lambda: "full" in watch.trouble)
+        full[0] = False
+        wait_until(lambda: watch.counts["bounce"] == 1)
 
 
-def test_stopping_ends_a_look_that_waits(store, clock, tmp_path):
-    watch = mailbox.Watch({"folder": maildir(tmp_path, dsn())}, store, clock)
-    watch.beat()
-    thread = next(thread for thread in threading.enumerate() if thread.name == "camp-mailbox")
-    time.sleep(0.05)
-    watch.stop()
-    thread.join(2)
-    assert not thread.is_alive()
+def test_a_full_look_is_followed_by_another_at_once(file, clock, monkeypatch):
+    _, opener = file
+    monkeypatch.setattr(mailbox, "LIMIT", 2)
+    server = Imap(*(reply(mail_id=f"<r{n}@home>") for n in range(5)))
+    with imap(server) as port, mailbox.watching(table(port, every=600), opener, clock) as watch:
+        wait_until(lambda: watch.counts["reply"] == 5)

@@ -6,7 +6,21 @@ import pytest
 
 from rules_engine.decisions import Decision, Effect
 from rules_engine.facts import ContactChange, Event, Wake
-from rules_engine.store.port import CLAIM, SOURCE_ENGINE, Arrival, Block, ContactRow, Recorded, Settlement, StoreError, Verdict
+from rules_engine.store.port import (
+    CLAIM,
+    SOURCE_CONTACTS,
+    SOURCE_ENGINE,
+    Arrival,
+    Block,
+    ContactRow,
+    Erased,
+    HandOver,
+    Recorded,
+    Removed,
+    Settlement,
+    StoreError,
+    Verdict,
+)
 
 
 def event(id, contact="ana", at=100, name="order.placed", subject=None, **data):
@@ -393,6 +407,124 @@ def test_rouse_wakes_those_whom_another_program_left(store) -> None:
     assert store.rouse("new", 10) == 2
     assert store.due(10, 9) == [(5, "c"), (10, "a"), (10, "b")]
     assert store.rouse("new", 10) == 0
+
+
+# ---------------------------------------------------------------- looking after it
+
+
+def only_where_it_is(store, verb):
+    """Upkeep is not on PostgreSQL yet; there the database's own tools do backups."""
+    if not hasattr(store, verb):
+        pytest.skip(f"{type(store).__name__} HAS NO VERB `{verb}` YET: upkeep and the send journal are SQLite's")
+
+
+def a_life(store):
+    """Two contacts, each with an event, a decision, an effect that was handed over and one that is ready."""
+    store.record_events([event("e1", total=5), event("e2", "bob", total=6)])
+    store.commit(
+        Block(
+            "p1",
+            [row("ana", 50), row("bob", 60)],
+            [1, 2],
+            decisions=[decision(), decision("bob", at=200)],
+            effects=[effect("f1"), effect("f2", "bob"), effect("f3", at=900), effect("f4", "bob", at=900)],
+            cursor=2,
+        )
+    )
+    claimed = store.claim_effects(100, 100, 10, claim_all)
+    store.settle([Settlement(item.effect.id, 1, "accepted", 150) for item in claimed])
+
+
+def test_erasure_leaves_nothing_of_one_contact_and_all_of_the_other(store):
+    only_where_it_is(store, "mark_of")
+    a_life(store)
+    wanted = Removed(1, 1, 1, 2, 1)
+    assert store.erase("ana", (), 500, dry_run=True) == wanted and store.contact_ids() == ["ana", "bob"]
+    gone = store.erase("ana", [("email", "Ana@Example.org"), ("sms", "+49 (170) 5")], 500)
+    assert gone._replace(ids=()) == wanted and set(gone.ids) == {"f1", "f3"}
+    assert store.contact_ids() == ["bob"] and store.events_of("ana") == [] and store.journal_of("ana") == []
+    assert store.effects(contact="ana") == [] and store.attempts_of("f1") == [] and store.next_wake() == 60
+    assert len(store.effects(contact="bob")) == 2 and len(store.journal_of("bob")) == 1 and store.events_of("bob")[0].cause.data == {"total": 6}
+    assert store.erasures() == 1 and store.scrub() is True
+    # The same event is not taken again; others are, and positions tell which.
+    again = store.record_events([event("e2", "bob", total=6), event("e1", total=5), event("e9"), event("e2", "bob", total=7)])
+    assert again == Recorded(1, (0, 1), (3,))
+    for id, attributes, suppressed in (
+        ("k1", {"email": " ANA@example.ORG ", "suppressed.email": None}, {"suppressed.email": "erased"}),
+        ("k2", {"phone": "+49170-5", "plan": "paid"}, {"suppressed.sms": "erased"}),
+        ("k3", {"email": "other@example.org", "points": 5}, {}),
+    ):
+        change = ContactChange(id, id, 100, attributes)
+        assert store.record_events([Arrival(change, SOURCE_CONTACTS)]).accepted == 1
+        assert dict(store.events_of(id)[0].cause.attributes) == {**attributes, **suppressed}
+        assert store.record_events([Arrival(change, SOURCE_CONTACTS)]) == Recorded(0, (0,)), "a repeat is a repeat"
+
+
+def test_a_block_of_before_an_erasure_is_refused(store):
+    only_where_it_is(store, "mark_of")
+    a_life(store)
+    before = store.erasures()
+    store.erase("ana", (), 500)
+    with pytest.raises(Erased):
+        store.commit(Block("p1", [row("ana")], decisions=[decision()], erasures=before))
+    assert store.contact_ids() == ["bob"]
+    store.commit(Block("p1", [row("carl")], erasures=store.erasures()))
+    assert store.contact_ids() == ["bob", "carl"]
+
+
+def test_nobody_is_erased_in_the_middle_of_a_hand_over(store):
+    only_where_it_is(store, "mark_of")
+    store.commit(Block("p1", [row("ana")], effects=[effect("f1")]))
+    (claimed,) = store.claim_effects(100, 100, 1, claim_all)
+    with store.run_lock():
+        with pytest.raises(StoreError) as busy:
+            store.erase("ana", (), 500)
+        assert busy.value.kind == "busy" and store.effect("f1") is not None
+    store.erase("ana", (), 500)  # nobody runs: whoever claimed it is dead
+    news = [event("f1:failed", name="email.failed")]
+    assert store.settle([Settlement("f1", claimed.effect.attempts, "failed", 600)], news) == 0
+    assert store.events_of("ana") == [], "the outcome of a hand-over must not bring somebody back"
+
+
+def test_trim_takes_what_is_old_and_over(store):
+    only_where_it_is(store, "mark_of")
+    a_life(store)
+    assert store.trimmable(None, 150, 200) == store.trim(150, 200, 100)._replace() == Removed(decisions=1, effects=2, attempts=2)
+    assert store.trim(150, 200, 100) == Removed()
+    assert {item.id for item in store.effects()} == {"f3", "f4"} and [item.seq for item in store.journal()] == [2]
+    store.record_events([event(f"n{n}", total=1) for n in range(4)])
+    store.commit(Block("p1", done=[3, 4, 5, 6], cursor=6))
+    assert [store.purge(2_000_000, 4), store.purge(2_000_000, 4), store.purge(2_000_000, 4)] == [4, 2, 0]
+
+
+def test_the_backlog(store, clock):
+    only_where_it_is(store, "noted")
+    assert store.backlog(5) == (None, 0, None, None, 0, 0, {})
+    a_life(store)
+    store.record_events([event("n1")])
+    assert store.backlog(55) == (clock.now(), 1, 50, 900, 1, 0, {"ready": 2})
+    store.note("backup", "today")
+    assert store.noted("backup") == "today" and store.noted("other") is None
+
+
+def test_the_books_of_the_send_journal(store):
+    only_where_it_is(store, "mark_of")
+    a_life(store)
+    one, three = store.effect("f1"), store.effect("f3")
+    assert store.mark_of("f1") != store.mark_of("f3") and len(store.mark_of("f1")) == 32
+    assert store.handed_over(HandOver(one.seq, store.mark_of("f1"), 1, 100))
+    assert not store.handed_over(HandOver(one.seq, store.mark_of("f1"), 2, 100)), "an attempt of which nothing is known"
+    assert not store.handed_over(HandOver(one.seq, store.mark_of("f2"), 1, 100)) and not store.handed_over(HandOver(99, store.mark_of("f1"), 1, 100))
+    lines = [HandOver(three.seq, store.mark_of("f3"), 2, 700), HandOver(three.seq, store.mark_of("f3"), 1, 600),
+             HandOver(one.seq, store.mark_of("f1"), 1, 100), HandOver(77, store.mark_of("later"), 4, 800)]
+    (doubtful,) = store.doubt(lines, 1_000)
+    assert (doubtful.id, doubtful.state, doubtful.attempts, doubtful.next_at) == ("f3", "unknown", 2, None) and "older backup" in doubtful.detail
+    assert store.effect("f1").state == "accepted" and store.effect("f4").state == "ready"
+    store.commit(Block("p1", effects=[effect("later"), effect("fresh")]))
+    assert (store.effect("later").state, store.effect("later").attempts, store.effect("fresh").state) == ("unknown", 4, "ready")
+    assert store.doubt_open(1_000, "no journal") == 2 and store.next_effect() is None
+    assert store.effect("f4").state == "unknown" and store.effect("f1").state == "accepted"
+    assert store.identity().instance and store.identity().secret and not store.identity().journal
 
 
 def test_an_undated_repeat_is_a_repeat_whenever_it_comes(store):

@@ -22,8 +22,8 @@ def parse(text: str) -> tuple[str, int]:
 
 def is_loopback(host: str | None) -> bool:
     """Whether an address is this machine's own; a name counts only if it is `localhost`."""
-    if not host:
-        return False
+    if not host or host == "127.0.0.1":
+        return bool(host)
     try:
         ip = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rules_engine.facts import Event
 from rules_engine.service import ingest
 from rules_engine.service.ingest import Fate, Line
 from rules_engine.service.web import bodies
@@ -19,7 +20,9 @@ from rules_engine.service.web.problems import Problem, json_response
 from rules_engine.store.port import Arrival
 
 NO_ID = "without an id a repeat can't be recognised: send `id` with each event, or the header Idempotency-Key with each request"
+NO_KEY = "a repeat can't be recognised, and sets the same values again: the header Idempotency-Key with each request makes it one"
 BREATH = 200  # items read before others get their turn
+_KEY = re.compile(r"[!-~]{1,200}")
 VISITOR = re.compile(r"visitor:[0-9a-f]{32}")
 
 Make = Callable[[Line], tuple[Arrival, bool]]
@@ -28,12 +31,11 @@ Make = Callable[[Line], tuple[Arrival, bool]]
 async def post_events(web: Web, request: Request) -> Response:
     """Takes in events."""
     web.authorise(request)
-    name_of = _namer(web, request)
+    name_of, known = _namer(web, request)
     default_at = _utc(web.clock.now())
 
     def make(line: Line) -> tuple[Arrival, bool]:
-        id, known = name_of(line.number)
-        arrival, anonymous = ingest.event_arrival(line.record or {}, web.read_event, lambda record: id, default_at, undated=True)
+        arrival, anonymous = ingest.event_arrival(line.record or {}, web.read_event, lambda record: name_of(line.number), default_at, undated=True)
         return arrival, anonymous and not known
 
     return await _take(web, request, make)
@@ -42,16 +44,15 @@ async def post_events(web: Web, request: Request) -> Response:
 async def post_contacts(web: Web, request: Request) -> Response:
     """Takes in contacts: new values of attributes."""
     web.authorise(request)
-    name_of = _namer(web, request)
+    name_of, known = _namer(web, request)
     now = web.clock.now()
 
     def make(line: Line) -> tuple[Arrival, bool]:
         record = dict(line.record or {})
         own = record.pop("at", None)
         undated = own in (None, "")
-        id, known = name_of(line.number)
         at = now if undated else ingest.moment(own, "at")
-        return ingest.contact_arrival(record, web.read_contact, at, id, undated=undated), not known
+        return ingest.contact_arrival(record, web.read_contact, at, name_of(line.number), undated=undated), not known
 
     return await _take(web, request, make)
 
@@ -80,14 +81,15 @@ async def post_identify(web: Web, request: Request) -> Response:
 # ---------------------------------------------------------------- shared
 
 
-def _namer(web: Web, request: Request) -> Callable[[int], tuple[str, bool]]:
-    """An id for an item without one, and whether a repeat of the request gives the same."""
-    key = request.headers.get("idempotency-key", "").strip()
-    if len(key) > 200:
-        raise Problem(400, "bad-key", "the header Idempotency-Key is longer than 200 characters")
-    if key:
-        return lambda number: (f"key:{short(request.url.path, key)}:{number}", True)
-    return lambda number: (f"http:{web.chance()}", False)
+def _namer(web: Web, request: Request) -> tuple[Callable[[int], str], bool]:
+    """What gives an id to an item without one, and whether a repeat of the request gives the same."""
+    key = request.headers.get("idempotency-key")
+    if key is not None:
+        if not _KEY.fullmatch(key):
+            raise Problem(400, "bad-key", "the header Idempotency-Key must be 1 to 200 letters, digits or signs, without blanks")
+        name = short(request.url.path, key)
+        return lambda number: f"key:{name}:{number}", True
+    return lambda number: f"http:{web.chance()}", False
 
 
 async def _take(web: Web, request: Request, make: Make) -> Response:
@@ -107,25 +109,32 @@ async def _take(web: Web, request: Request, make: Make) -> Response:
         arrivals.append(arrival)
         places.append(index)
         without += anonymous
+    web.push_back()  # again: others came while this body was read
     for index, fate in zip(places, await web.record(arrivals), strict=True):
         fates[index] = fate
-    ids = dict(zip(places, (arrival.cause.id for arrival in arrivals), strict=True))
+    ids = {place: _shown_id(arrival) for place, arrival in zip(places, arrivals, strict=True)}
+    warning = "" if not without else NO_ID if isinstance(arrivals[0].cause, Event) else NO_KEY
     if single:
-        return _single(fates[0], ids.get(0), bool(without))
-    return _batch(lines, fates, ids, without, numbered=bodies.media(request) != bodies.JSON)
+        return _single(fates[0], ids.get(0), warning)
+    return _batch(lines, fates, ids, without, warning, numbered=bodies.media(request) != bodies.JSON)
 
 
-def _single(fate: Fate | None, id: str | None, without: bool) -> Response:
+def _shown_id(arrival: Arrival) -> str:
+    """What the sender calls it: the event's id, the contact's."""
+    return arrival.cause.id if isinstance(arrival.cause, Event) else arrival.cause.contact
+
+
+def _single(fate: Fate | None, id: str | None, warning: str) -> Response:
     assert fate is not None
     if fate.status == "rejected":
         raise Problem(422, "bad-item", _visible(fate.reason))
     if fate.status == "conflict":
         raise Problem(409, "id-conflict", fate.reason, id=id)
-    answer = {"status": fate.status, "id": id, **({"warning": NO_ID} if without else {})}
+    answer = {"status": fate.status, "id": id, **({"warning": warning} if warning else {})}
     return json_response(answer, 202 if fate.status == "accepted" else 200)
 
 
-def _batch(lines: list[Line], fates: list[Fate | None], ids: dict[int, str], without: int, numbered: bool) -> Response:
+def _batch(lines: list[Line], fates: list[Fate | None], ids: dict[int, str], without: int, warning: str, numbered: bool) -> Response:
     items: list[dict[str, Any]] = []
     sums: Counter[str] = Counter()
     for index, (line, fate) in enumerate(zip(lines, fates, strict=True)):
@@ -143,8 +152,8 @@ def _batch(lines: list[Line], fates: list[Fate | None], ids: dict[int, str], wit
         "accepted": sums["accepted"], "duplicates": sums["duplicate"], "conflicts": sums["conflict"], "rejected": sums["rejected"],
         "without_id": without, "items": items,
     }  # fmt: skip
-    if without:
-        answer["warning"] = NO_ID
+    if warning:
+        answer["warning"] = warning
     return json_response(answer, 207 if sums["rejected"] or sums["conflict"] else 200)
 
 

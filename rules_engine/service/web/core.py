@@ -14,6 +14,7 @@ from starlette.requests import Request
 from rules_engine.clock import Clock
 from rules_engine.facts import Event
 from rules_engine.service.ingest import Fate, ReadContact, ReadEvent
+from rules_engine.service.keys import split_key
 from rules_engine.service.web.auth import require_token
 from rules_engine.service.web.chance import Chance
 from rules_engine.service.web.problems import PersonalProblem, Problem, busy
@@ -88,7 +89,8 @@ class Web:
         try:
             return await asyncio.wait_for(self.writer.submit(arrivals, keep=keep, then=then), PATIENCE)
         except StoreError as error:
-            raise problem(503, "store-unavailable", f"it could not be kept: {error.kind}; try again", later) from None
+            said = "it is not on the disk yet; it will be written as soon as it can be" if keep else f"it could not be kept: {error.kind}; try again"
+            raise problem(503, "store-unavailable", said, later) from None
         except TimeoutError:
             raise problem(503, "store-slow", "it is not known to be kept yet; send it again with the same id", later) from None
 
@@ -165,27 +167,12 @@ class Web:
         return channel, subject, data
 
 
-def split_key(key: str) -> list[str]:
-    """The values of a FOR EACH key as the engine writes it: `|` between several, `\\` before one that belongs to a value."""
-    if "|" not in key:
-        return [key]
-    parts, letters = [""], iter(key)
-    for letter in letters:
-        if letter == "\\":
-            parts[-1] += next(letters, "")
-        elif letter == "|":
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
-
-
-def clean(value: Any, limit: int = MAX_TEXT) -> Any:
-    """A text from outside without control characters, cut to what is kept; other values as they are."""
+def clean(value: Any, limit: int = MAX_TEXT, lines: bool = False) -> Any:
+    """A text from outside without control characters, cut to what is kept; other values as they are. lines: it may have several."""
     if not isinstance(value, str):
         return value
     text = value.strip()[:limit]
-    return text if text.isprintable() else "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text).strip()
+    return text if text.isprintable() else "".join(letter if letter.isprintable() or (lines and letter == "\n") else " " for letter in text).strip()
 
 
 def short(*parts: Any) -> str:

@@ -55,7 +55,7 @@ async def _arrivals(web: Web, request: Request, form: Form, fields: Mapping[str,
         raise _wrong(request, str(error)) from None
     visitor = fields.get(COOKIE) or request.cookies.get(COOKIE, "")
     known = web.identified(visitor, contact) if VISITOR.fullmatch(visitor) else []
-    kept = {name: clean(fields[name], MAX_ANSWER) for name in form.fields if fields.get(name, "").strip()}
+    kept = {name: clean(fields[name], MAX_ANSWER, lines=True) for name in form.fields if fields.get(name, "").strip()}
     page = fields.get("camp_page") or request.headers.get("referer", "")
     event = web.event("form.submitted", contact, f"form:{web.chance()}", form.name, {"fields": kept, "page": page})
     return [arrival, *known, *event]

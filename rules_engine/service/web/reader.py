@@ -14,7 +14,7 @@ class Reader:
     """open_store: opens the store for reading, in the reader's thread."""
 
     def __init__(self, open_store: Callable[[], Store]) -> None:
-        self._open, self._store = open_store, None
+        self._open, self._store, self._closed = open_store, None, False
         self._pool = ThreadPoolExecutor(1, "camp-web-reader")
 
     async def ask(self, question: Callable[[Store], Any], seconds: float = 5.0) -> Any:
@@ -31,7 +31,10 @@ class Reader:
         return question(self._store)
 
     def close(self) -> None:
-        """Ends the use of the store."""
+        """Ends the use of the store; a second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self._pool.submit(self._end)
         self._pool.shutdown(wait=True, cancel_futures=False)
 

@@ -115,6 +115,7 @@ def contact(model: Any) -> dict[str, Any]:
 
 
 def several(one: str) -> dict[str, Any]:
-    """One or a list of them."""
+    """One or a list of them. Of a list anything is taken in and each item judged by itself."""
     reference = {"$ref": f"#/components/schemas/{one}"}
-    return {"oneOf": [reference, {"type": "array", "items": reference, "maxItems": MAX_ITEMS}]}
+    items = {"anyOf": [reference, {"description": "Any other item is rejected with its reason; it never stops the others."}]}
+    return {"oneOf": [reference, {"type": "array", "items": items, "maxItems": MAX_ITEMS}]}

@@ -7,12 +7,15 @@ import socket
 import threading
 from collections.abc import Callable
 
+import httptools  # noqa: F401  uvicorn and Starlette look for these two only when they need them
+import python_multipart  # noqa: F401
 import uvicorn
 
 from rules_engine.limits import MAX_CONNECTIONS
 from rules_engine.service.web.address import shown
 from rules_engine.service.web.app import build_app
 from rules_engine.service.web.core import Web
+from rules_engine.store.port import StoreError
 
 log = logging.getLogger("camp.web")
 
@@ -23,7 +26,7 @@ START_SECONDS = 15
 def bind(host: str, port: int) -> socket.socket:
     """The listening socket. Raises OSError where the address is taken or not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, else asyncio leaves Nagle on: 40 ms an answer
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
@@ -38,7 +41,7 @@ class WebServer:
     """A context: inside it, requests are answered. on_death: called if the server ends by itself."""
 
     def __init__(self, web: Web, listening: socket.socket, extra_routes: tuple = (), on_death: Callable[[], None] | None = None) -> None:
-        self._web, self._socket, self._on_death, self._ending = web, listening, on_death, False
+        self._web, self._socket, self._on_death, self._ending, self._died = web, listening, on_death, False, False
         host, port = listening.getsockname()[:2]
         self.address = shown(host, port)
         proxies = list(web.settings.trusted_proxies)
@@ -66,6 +69,7 @@ class WebServer:
         except BaseException:
             log.exception("the web server failed")
         if not self._ending:
+            self._died = True
             log.error("the web server ended by itself")
             if self._on_death is not None:
                 self._on_death()
@@ -75,11 +79,14 @@ class WebServer:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Answers what is under way, writes what is in the queue, ends."""
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Answers what is under way, writes what is in the queue, ends. Raises StoreError if the server had ended by itself: whoever
+        watches the service should start it again."""
         self._ending = True
         self._server.should_exit = True
         self._thread.join(DRAIN_SECONDS + 5)
         self._web.writer.close()
         self._web.reader.close()
         self._socket.close()
+        if self._died and kind is None:
+            raise StoreError("the web server ended by itself", "the log says why", "web")

@@ -9,6 +9,7 @@ from typing import Any
 from rules_engine.clock import Clock, SystemClock
 from rules_engine.service import ingest
 from rules_engine.service.dispatch import real_attributes
+from rules_engine.service.keys import keys_of
 from rules_engine.service.web.chance import Chance, system_chance
 from rules_engine.service.web.core import Web
 from rules_engine.service.web.reader import Reader
@@ -16,6 +17,8 @@ from rules_engine.service.web.settings import WebSettings
 from rules_engine.service.web.view import View
 from rules_engine.service.web.writer import Writer
 from rules_engine.store.port import Store
+
+__all__ = ["assemble", "keys_of"]
 
 
 def assemble(
@@ -39,11 +42,6 @@ def assemble(
     writer = Writer(lambda: open_store(False), clock, max_backlog=settings.max_backlog)
     reader = Reader(lambda: open_store(True))
     return Web(settings, model, read_event, read_contact, clock, writer, reader, chance, project, real_attributes(), keys or {}, view=view)
-
-
-def keys_of(program: Any) -> dict[str, tuple[str, ...]]:
-    """The FOR EACH fields of a program's campaigns."""
-    return {name: ruleset.keys for name, ruleset in program.by_name.items() if ruleset.keys}
 
 
 def _check(settings: WebSettings, model: Any) -> None:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rules_engine.service.web import api, bodies, forms, schema, tracking, view, visits, webhooks, wishes
+from rules_engine.service.web.auth import require_token
 from rules_engine.service.web.clicks import Clicks
 from rules_engine.service.web.core import Web
 from rules_engine.service.web.problems import MEDIA, json_response
@@ -45,7 +46,7 @@ def _ref(name: str) -> dict[str, str]:
 _ANY = {"type": "object"}
 _LINES = {"type": "string", "description": "One JSON object a line."}
 _WRITE = (400, 401, 403, 408, 413, 415, 422, 503)
-_KEY = {"Idempotency-Key": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,200}$"}}
+_KEY = {"Idempotency-Key": {"type": "string", "pattern": "^[!-~]{1,200}$"}}
 _FORM = {"application/x-www-form-urlencoded": _ANY, "multipart/form-data": _ANY}
 _PAGE = ("text/html", None, "A page.")
 _LOST = {404: ("text/html", None, "Nobody signed this link for this purpose.")}
@@ -146,6 +147,16 @@ async def readyz(web: Web, request: Request) -> Response:
     return json_response(body | {"backlog": writer.backlog, "waiting": writer.waiting}, 503, {"Retry-After": "5"}, MEDIA)
 
 
+def metrics_route(web: Web, scrape: Callable[[], bytes]) -> Route:
+    """/metrics in Prometheus' text format, for whoever bears a token. Not described: it is no part of the API."""
+
+    async def metrics(request: Request) -> Response:
+        require_token(request, web.settings.tokens)
+        return Response(scrape(), 200, {"Cache-Control": "no-store"}, "text/plain; version=0.0.4")
+
+    return Route("/metrics", metrics, methods=["GET"])
+
+
 async def openapi(web: Web, clicks: Clicks, request: Request) -> Response:
     """The API, described."""
     return json_response(document(web, clicks))
@@ -170,7 +181,7 @@ def document(web: Web, clicks: Clicks) -> dict[str, Any]:
 
 def _operation(item: Endpoint, tokens: bool) -> dict[str, Any]:
     responses = {str(status): _response(kind, schema_, text) for status, (kind, schema_, text) in item.gives.items()}
-    for status in item.problems:
+    for status in (*item.problems, *(404 for _ in item.parameters)):
         said = responses.setdefault(str(status), {"description": "Why not, as problem details.", "content": {}})
         said["content"][MEDIA] = {"schema": _ref("Problem")}
         if item.path[:3] in ("/u/", "/p/", "/f/"):

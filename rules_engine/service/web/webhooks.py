@@ -8,14 +8,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rules_engine.limits import MAX_WEBHOOK_BYTES
 from rules_engine.service import ingest
 from rules_engine.service.web import bodies, providers, signatures
 from rules_engine.service.web.core import Web, short
 from rules_engine.service.web.problems import Problem, json_response
 from rules_engine.service.web.settings import Webhook
 from rules_engine.store.port import EffectRow, Store
-
-MAX_WEBHOOK_BYTES = 1_000_000
 
 
 async def post_webhook(web: Web, request: Request) -> Response:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from rules_engine.store.port import Arrival, Store, StoreError
 log = logging.getLogger("camp.web")
 
 GROUP = 500  # arrivals of one commit
+LINGER = 0.002  # seconds that a group waits for more, if the last one had several: one client alone never waits
 IDLE_SECONDS = 1.0  # how often an idle writer looks whether the store can be written, and at the backlog
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 15.0  # seconds between tries for what is kept
 
@@ -52,6 +54,7 @@ class Writer:
         self._lock = threading.Lock()
         self._waiting = 0  # arrivals in the queue
         self._store: Store | None = None
+        self._together = 0  # submissions in the last group
         self._pause, self._next_look, self._ending = FIRST_PAUSE, 0, False
         self.trouble: StoreError | None = None
         self.backlog = 0
@@ -122,6 +125,8 @@ class Writer:
             job = self._jobs.get(timeout=self._pause if self._kept else IDLE_SECONDS)
         except queue.Empty:
             return []
+        if self._together > 1:
+            time.sleep(LINGER)  # several send at once: a moment more, and more of them share the disk's
         jobs, size = [], 0
         while True:
             if job is _END:
@@ -137,6 +142,7 @@ class Writer:
                 break
         with self._lock:
             self._waiting -= size
+        self._together = len(jobs)
         return jobs
 
     def _look(self) -> None:

@@ -1,0 +1,204 @@
+"""`camp doctor` names what is wrong and the way out; each finding is provoked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import threading
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from rules_engine.cli.settings import TABLES
+from rules_engine.facts import Event
+from rules_engine.store import open_store
+from rules_engine.store.port import CLAIM, Arrival, Block, Settlement
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def findings(project, *options, **env):
+    done = project.process("doctor", "--json", *options, **env)
+    return done.code, [json.loads(line) for line in done.out.splitlines()]
+
+
+def about(found, name):
+    return [(item["level"], item["message"]) for item in found if item["about"] == name]
+
+
+def test_a_sound_project_has_no_error(pigeons):
+    pigeons.process("event", "import", pigeons.events("first.jsonl", range(3)))
+    pigeons.process("run", "--once")
+    pigeons.process("db", "backup")
+    code, found = findings(pigeons)
+    assert code == 0 and not [item for item in found if item["level"] == "error"]
+    assert {"versions", "settings", "secrets", "campaigns", "plugins", "time zones", "disk", "database", "send journal", "clock", "backlog",
+            "timers", "outbox", "backup", "retention"} <= {item["about"] for item in found}
+    assert all(item["help"] for item in found if item["level"] != "ok"), "a warning without a way out"
+    words = pigeons.process("doctor")
+    assert words.code == 0 and "0 errors" in words.err
+
+
+def test_misspelt_settings_get_a_suggestion_and_secrets_are_seen(pigeons):
+    toml = pigeons.folder / "camp.toml"
+    toml.write_text(toml.read_text() + '\n[emial]\nfrom = "a@b.c"\n\n[email]\ntransprot = "smtp"\npassword = "x"\n\n[retention]\nevent = "1 day"\n')
+    toml.chmod(0o644)
+    code, found = findings(pigeons)
+    said = [item for item in found if item["about"] == "settings"]
+    assert [(item["help"]) for item in said] == ["is `email` meant?", "is `transport` meant?", "is `events` meant?"]
+    assert code == 1 and about(found, "secrets")[0][0] == "error" and "email.password" in about(found, "secrets")[0][1]
+    assert about(found, "retention")[0][0] == "error"
+    toml.chmod(0o600)
+    assert about(findings(pigeons)[1], "secrets")[0][0] == "warn"
+
+
+def test_what_waits_and_what_is_in_doubt(pigeons):
+    pigeons.process("event", "import", pigeons.events("first.jsonl", range(2)))
+    pigeons.process("run", "--once", "--no-dispatch")
+    store = open_store(pigeons.database)
+    now = int(time.time() * 1000)
+    first, second = store.claim_effects(now, now, 10, lambda candidate: CLAIM)
+    store.settle([Settlement(first.effect.id, 1, "unknown", now), Settlement(second.effect.id, 1, "failed", now)])
+    store.record_events([Arrival(Event("odd", "nobody.knows", "c1", 5))])
+    store.commit(Block("p", clock=now + 7_500_000))
+    store.close()
+    code, found = findings(pigeons)
+    assert code == 1
+    assert [level for level, _ in about(found, "outbox")] == ["error", "warn"] and "1 effect unknown" in about(found, "outbox")[0][1]
+    assert about(found, "clock")[0][0] == "error" and "2 hours ahead" in about(found, "clock")[0][1]
+    assert about(found, "service") == [("warn", "camp run is not active")] and about(found, "backlog")[0][0] == "ok"
+    assert about(found, "backup")[0] == ("warn", "no backup was ever made")
+
+
+def test_a_damaged_database_and_a_lost_journal_are_errors(pigeons):
+    pigeons.process("event", "import", pigeons.events("first.jsonl", range(500)))
+    pigeons.process("run", "--once", "--no-dispatch")
+    pigeons.process("run", "--once", CAMP_PIGEON_SECONDS="0")
+    (pigeons.folder / "camp.db.sent").unlink()
+    code, found = findings(pigeons)
+    assert code == 1 and about(found, "send journal")[0][0] == "error"
+    with pigeons.database.open("r+b") as stream:
+        stream.seek(60 * 4096)
+        stream.write(b"\xff" * 4096 * 4)
+    code, found = findings(pigeons)
+    assert code == 1 and about(found, "database")[0][0] == "error" and "restore" in [i for i in found if i["about"] == "database"][0]["help"]
+
+
+def test_broken_campaigns_and_plugins_are_errors(pigeons):
+    (pigeons.folder / "campaigns" / "bad.camp").write_text("RULE x\n  WHEN nothing.known\n  THEN pigeon.send 5\n")
+    (pigeons._plugins / "camp_pigeon.py").write_text("raise RuntimeError('no feathers')\n")
+    code, found = findings(pigeons)
+    assert code == 1 and about(found, "campaigns")[0][0] == "error" and "no feathers" in about(found, "plugins")[0][1]
+
+
+def test_outside_of_a_project(tmp_path, pigeons):
+    empty = type(pigeons)(tmp_path / "empty", pigeons.provider, pigeons._plugins)
+    empty.folder.mkdir()
+    code, found = findings(empty)
+    assert code == 1 and about(found, "settings")[0][0] == "error"
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_connect_greets_the_mail_server_and_sends_nothing(pigeons, answers):
+    from aiosmtpd.controller import Controller
+    from aiosmtpd.handlers import Sink
+
+    class Box(Sink):
+        letters = 0
+
+        async def handle_DATA(self, server, session, envelope):
+            Box.letters += 1
+            return "250 OK"
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    controller = Controller(Box(), hostname="127.0.0.1", port=port)
+    toml = pigeons.folder / "camp.toml"
+    toml.write_text(toml.read_text() + f'\n[email]\ntransport = "smtp"\nhost = "127.0.0.1"\nport = {port}\ntls = "none"\nfrom = "a@b.c"\n')
+    if answers:
+        controller.start()
+    try:
+        code, found = findings(pigeons, "--connect")
+    finally:
+        if answers:
+            controller.stop()
+    level, said = next(item for item in about(found, "transports") if item[1].startswith("email"))
+    assert (level, code) == (("ok", 0) if answers else ("error", 1)) and Box.letters == 0, said
+    assert "127.0.0.1 answers" in said if answers else "does not work" in said
+
+
+@pytest.mark.parametrize("plugin", ["crm", "email", "push", "sms", "webhook"])
+def test_plugins_declare_all_settings_that_they_read(plugin):
+    """SETTINGS of the first-party plugins against what their sources ask for, so that the doctor calls no good setting unknown."""
+    module = import_module(f"rules_engine_plugins.{plugin}")
+    helpers = {"email": ("_mail", "_smtp", "_tracking"), "sms": ("_twilio", "_handover", "_http"), "crm": ("_hubspot", "_handover", "_http")}
+    read = re.compile(r"settings(?:\.get\(|\[|, )\"([a-z_]+)\"")
+    asked = {name for part in (plugin, *helpers.get(plugin, ("_handover", "_http")))
+             for name in read.findall((ROOT / "plugins" / f"{part}.py").read_text())}
+    asked -= {"links"}  # given by the service, not by the operator
+    asked -= {"url", "token"} if plugin == "webhook" else set()  # each campaign names its own address
+    assert asked and asked <= {*module.SETTINGS}
+    assert all(name in (module.__doc__ or "") for name in module.SETTINGS if name != "templates"), "a setting that its page does not tell"
+
+
+def test_the_settings_table_of_the_manual_is_whole():
+    page = (ROOT / "docs" / "operating.md").read_text()
+    for name, table in TABLES.items():
+        for key in table:
+            assert f"`{name}.{key}`" in page, f"docs/operating.md does not tell of {name}.{key}"
+
+
+def test_a_service_tells_systemd(pigeons, tmp_path):
+    """READY once it works, WATCHDOG while it lives, STOPPING at the end."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.bind(path)
+        line.settimeout(20)
+        said: list[str] = []
+        stop = threading.Event()
+
+        def listen():
+            while not stop.is_set():
+                try:
+                    said.append(line.recv(200).decode())
+                except TimeoutError:
+                    return
+                if said[-1] == "STOPPING=1":
+                    return
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        child = pigeons.start(NOTIFY_SOCKET=path)
+        pigeons.wait(lambda: "WATCHDOG=1" in said)
+        pigeons.stop(child)
+        thread.join(10)
+        stop.set()
+    assert said[0] == "READY=1" and said[-1] == "STOPPING=1" and set(said[1:-1]) == {"WATCHDOG=1"}
+
+
+def test_deploy_files_name_what_exists(pigeons):
+    """The unit, the container file and the example settings can't be run here; their commands, options and paths can be checked."""
+    unit = (ROOT / "deploy" / "camp.service").read_text()
+    assert re.search(r"^Type=notify$", unit, re.M) and re.search(r"^WatchdogSec=", unit, re.M) and re.search(r"^ProtectSystem=strict$", unit, re.M)
+    container = (ROOT / "deploy" / "Containerfile").read_text()
+    assert re.search(r"^USER (?!root)", container, re.M) and "HEALTHCHECK" in container and re.search(r"^VOLUME", container, re.M)
+    for source in re.findall(r"^COPY (?!--from)(.+) \S+$", container, re.M):
+        for name in source.split():
+            assert (ROOT / name).exists(), name
+    commands = re.findall(r"(?:ExecStart=\S*/|ExecStartPre=\S*/|CMD \[?\"?|ENTRYPOINT \[\")(camp.*)", unit + container)
+    assert commands
+    for line in commands:
+        words = re.findall(r"[\w-]+", line.split("||")[0])
+        words = [word for word in words if not word.startswith("0")]
+        assert words[0] == "camp"
+        for option in [word for word in words if word.startswith("--")]:
+            assert option in pigeons(words[1], "--help").out if len(words) > 1 else True, (line, option)
+    (pigeons.folder / "camp.toml").write_text((ROOT / "deploy" / "camp.toml.example").read_text())
+    os.chmod(pigeons.folder / "camp.toml", 0o600)
+    _, found = findings(pigeons)
+    assert [level for level, _ in about(found, "settings")] == ["ok"], about(found, "settings")

@@ -1,0 +1,1 @@
+"""Bugs planted one by one; the tests must catch each: `python -m tests.planted`."""
