@@ -48,6 +48,8 @@ def test_every_command_takes_an_address_in_the_place_of_a_file(shop, url, monkey
     assert (status["contacts"], status["running"], status["workers"]) == (2, False, []) and status["bytes"] > 100_000
     assert "does not run" in shop("status").out and shop("contact", "list").code == 0 and "ana" in shop("contact", "show", "ana").out
     assert shop("timeline", "ana").code == 0 and shop("segment", "list").code == 0
+    doctor = shop("doctor")
+    assert "this database is the one that sends" in doctor.out and "could not" not in doctor.out, doctor
     assert shop("pause", "--all").code == 0 and "everything" in shop("pause").out + shop("resume", "--all", "--yes").err and shop("outbox", "list").code == 0
 
 
