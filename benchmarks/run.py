@@ -10,11 +10,7 @@ from pathlib import Path
 if __name__ == "__main__" and __spec__ is None:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-<<<<<<< HEAD
 from benchmarks import absence, check, durable, http_intake, latency, matching, postgres, scale, simulation, smtp_out, spike
-=======
-from benchmarks import absence, check, durable, http_intake, matching, postgres, simulation, smtp_out
->>>>>>> pg
 from benchmarks.measure import machine
 
 
