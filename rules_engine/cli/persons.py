@@ -154,7 +154,7 @@ def forget(contacts: tuple[str, ...], settings: Settings, later: bool, yes: bool
 
     clock = SystemClock()
     with open_store(None, write=True, settings=settings) as store:
-        people = [_Person(store, settings, contact) for contact in dict.fromkeys(contacts)]
+        people = [_Person(store, settings, contact) for contact in _with_merged(store, contacts)]
         unknown = [person.contact for person in people if not person.known]
         if unknown:
             raise Trouble(
@@ -175,6 +175,21 @@ def forget(contacts: tuple[str, ...], settings: Settings, later: bool, yes: bool
                 output.data(f"erased {person.mark}")
     if not dry_run:
         output.say("backups made before still hold what was erased, and so do logs and the files that are named above")
+
+
+def _with_merged(store: Any, contacts: Iterable[str]) -> list[str]:
+    """The contacts, and whoever was merged into them: they are one person."""
+    from rules_engine.store import codec
+
+    found = dict.fromkeys(contacts)
+    ahead = list(found)
+    while ahead:
+        row = store.contacts([ahead.pop()])
+        for state in (codec.load(item.state) for item in row.values()):
+            fresh = [name for name in state.get("from") or () if name not in found]
+            found.update(dict.fromkeys(fresh))
+            ahead += fresh
+    return list(found)
 
 
 class _Person:
