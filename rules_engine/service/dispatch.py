@@ -7,13 +7,14 @@ as there are workers); what the provider recognises by its key is claimed in bat
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -124,10 +125,11 @@ class Dispatcher:
         now = self._clock.now()
         self._give_back()
         bench = _Bench(self, now, replay=until is not None)
-        claimed = self._claim(now if until is None else until, now, bench)
-        if not claimed:
+        with self._trials():
+            claimed = self._claim(now if until is None else until, now, bench)
+            jobs = self._begin(claimed)
+        if not jobs:
             return bench.ended if bench.moved else None
-        jobs = self._begin(claimed)
         self._ended += zip(jobs, self._runner.run([(job.action, job.call) for job in jobs]), strict=True)
         return bench.ended + self._record(until)
 
@@ -138,8 +140,10 @@ class Dispatcher:
         settled, now = self.gather(), self._clock.now()
         full = [name for name in self._host.actions if not self._lanes.room(self.provider_of(name), True)]
         bench = _LaneBench(self, now)
-        claimed = self._store.claim_effects(now, now, LOOK, bench.judge, full)
-        for job in self._begin(claimed):
+        with self._trials():
+            claimed = self._store.claim_effects(now, now, LOOK, bench.judge, full)
+            jobs = self._begin(claimed)
+        for job in jobs:
             self._lanes.start(job)
         asked = self._ask(now)
         return settled + bench.ended if settled or claimed or bench.moved or asked else None
@@ -330,14 +334,26 @@ class Dispatcher:
         """All that were needed so far, by plugin."""
         return self._breakers
 
+    @contextlib.contextmanager
+    def _trials(self) -> Iterator[None]:
+        """A claim that is not saved makes no call: a breaker must not wait for the trial that it was to be."""
+        try:
+            yield
+        except BaseException:
+            for breaker in self._breakers.values():
+                breaker.trial = False
+            raise
+
     def _tell_breaker(self, action: str, outcome: Outcome) -> None:
         """What a provider answered. When that opens its breaker, all that is due through it waits: looking at each would take longer."""
         now = self._clock.now()
         works = outcome.state in ("accepted", "failed")
-        until = self.breaker(action).note(works, now, outcome.retry_after)
+        plugin, breaker = self.provider_of(action), self.breaker(action)
+        until = breaker.note(works, now, outcome.retry_after)
+        if self._meter is not None:
+            self._meter.breaker(plugin, breaker.open_until is not None)
         if until is None:
             return
-        plugin = self.provider_of(action)
         actions = [name for name, provider in self._host.providers.items() if provider == plugin and name in self._host.actions]
         self._store.postpone(actions or [action], until)
         log.error("%s keeps failing: nothing is handed over to it for %d s", plugin or action, (until - now) // 1000)
@@ -404,13 +420,15 @@ class _Bench:
             return Verdict("later", "paused by an operator")
         if candidate.pending and not self._replay:  # an unsubscribe may be among the unread news (promise P9)
             return None
+        if not self._fits(candidate.effect):  # asked first: it costs next to nothing
+            return None
         verdict = None if self._replay else self._again(candidate) or self._slow(candidate)
         if verdict is not None:
             self.moved = True
             if verdict.state not in ("later", "held"):
                 self.ended[verdict.state] += 1
             return verdict
-        return self._claim(candidate) if self._fits(candidate.effect) else None
+        return self._claim(candidate)
 
     def _fits(self, effect: EffectRow) -> bool:
         """Whether one more of its kind may be claimed. One claim is all of what can be repeated or all of what can't."""
