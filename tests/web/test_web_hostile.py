@@ -45,7 +45,14 @@ def listening(tmp_path, monkeypatch):
     )  # fmt: skip
     bound = server.bind("127.0.0.1", 0)
     with server.WebServer(web, bound):
-        yield bound.getsockname()[1]
+        port = bound.getsockname()[1]
+        for _ in range(200):  # the address is bound; the thread listens a moment later
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.02)
+        yield port
 
 
 def closed_within(connection, seconds):
@@ -183,7 +190,7 @@ def test_an_error_that_nobody_foresaw_does_not_end_the_writer(tmp_path, verb):
 
     async def run():
         first = made.submit([arrival("kept")], keep=True)
-        await asyncio.wait([first], timeout=5)
+        await asyncio.gather(first, return_exceptions=True)
         await asyncio.sleep(0.4)  # a second try, which fails too
         state["fail"] = False
         return await asyncio.wait_for(made.submit([arrival("later")]), 10)
