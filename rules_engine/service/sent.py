@@ -80,6 +80,7 @@ class SentJournal:
             raise StoreError(problem, ADOPT, "adopt")
         if not self.path.exists():
             self._begin(store)
+        self.close()  # a worker whose leases change opens it anew
         self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         self._end = self._whole()
 
@@ -152,6 +153,19 @@ class SentJournal:
             self._cut()
             raise _trouble(self.path, error) from error
         self._end += len(data)
+
+    def probe(self) -> None:
+        """Whether a line could be written now, found out without writing one. Raises StoreError."""
+        assert self._file is not None, "reconcile comes first"
+        data = b" " * 100  # no line: what a power cut leaves of it is cut off by the next start
+        try:
+            if os.pwrite(self._file, data, self._end) != len(data):
+                raise OSError(28, "No space left on device")
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise _trouble(self.path, error) from error
+        finally:
+            self._cut()
 
     def _cut(self) -> None:
         """Half a line must not grow into a wrong one."""
