@@ -71,6 +71,9 @@ def examine(settings: Settings, connect: bool = False, deep: bool = False) -> It
     yield from _guarded("campaigns", lambda: campaigns(settings))
     yield from _guarded("plugins", lambda: plugins(settings))
     yield from _guarded("transports", lambda: transports(settings, connect))
+    yield from _guarded("log", lambda: reports(settings))
+    yield from _guarded("web", lambda: web(settings))
+    yield from _guarded("mailbox", lambda: mailbox(settings, connect))
     yield from _guarded("time zones", zones)
     yield from _guarded("disk", lambda: disk(settings.database))
     yield from _guarded("database", lambda: database(settings, deep))
@@ -337,7 +340,14 @@ def transports(settings: Settings, connect: bool) -> Iterator[Finding]:
     tables = settings.tables(names)
     for name in names:
         transport = tables[name].get("transport", "folder")
-        if transport == "folder":
+        module = _module(loaded, name)
+        wrong = list(getattr(module, "wrong_settings", lambda table: ())(tables[name]))
+        known = getattr(module, "TRANSPORTS", (transport,))
+        if transport not in known:
+            wrong = [f"transport = {transport!r} is unknown; known are {', '.join(known)}"]
+        if wrong:
+            yield from (Finding(ERROR, "transports", f"{name}: {said}", f"look at [{name}] in camp.toml") for said in wrong)
+        elif transport == "folder":
             if name in settings.project:
                 yield Finding(
                     OK,
@@ -347,12 +357,13 @@ def transports(settings: Settings, connect: bool) -> Iterator[Finding]:
         elif not connect:
             yield Finding(OK, "transports", f"{name}: {transport} (not tried; --connect tries it)")
         else:
-            module = next(
-                sys.modules.get(item.perform.__module__)
-                for action, item in loaded.actions.items()
-                if item.perform and loaded.providers[action] == name
-            )
             yield _try(name, str(transport), tables[name], getattr(module, "try_out", None))
+
+
+def _module(loaded: Any, plugin: str) -> Any:
+    """The module of a plugin's actions. It may say its TRANSPORTS, and with `wrong_settings(settings)` what can't be, in sentences."""
+    performs = (item.perform for action, item in loaded.actions.items() if item.perform and loaded.providers[action] == plugin)
+    return next((sys.modules.get(perform.__module__) for perform in performs), None)
 
 
 def _try(name: str, transport: str, table: dict[str, Any], try_out: Any) -> Finding:
@@ -383,6 +394,59 @@ def _try_http(table: dict[str, Any]) -> str:
         if url.scheme == "https":
             ssl.create_default_context().wrap_socket(line, server_hostname=url.hostname).close()
     return f"{url.hostname} answers" + (" over TLS" if url.scheme == "https" else "")
+
+
+def reports(settings: Settings) -> Iterator[Finding]:
+    """[log] and [metrics]: values that can be, in folders that are there. Nothing where all is well."""
+    from rules_engine.cli import operating
+
+    operating.check_log(settings)
+    for name in ("log.file", "metrics.file"):
+        file = settings.get(name).value
+        folder = (settings.folder / str(file)).parent if file else settings.folder
+        if not folder.is_dir():
+            yield Finding(ERROR, "log", f"{name} is {file}, and there is no folder {folder}", "make it, or name another file")
+
+
+def web(settings: Settings) -> Iterator[Finding]:
+    """[web], as `camp run --web` reads it, and whether links of messages lead to us."""
+    from rules_engine.cli.web import web_settings
+
+    table = settings.tables(["web"])["web"]
+    if not table:
+        return
+    web_settings(settings)
+    without = "so messages have no tracked links and no unsubscribe link of Camp's"
+    if table.get("url") and not table.get("secret"):
+        yield Finding(WARN, "web", f"CAMP_WEB_SECRET is not set, {without}", "openssl rand -hex 24 makes one")
+    elif table.get("secret") and not table.get("url"):
+        yield Finding(WARN, "web", f"[web] url is not set, {without}", 'url = "https://news.shop.example"')
+    else:
+        yield Finding(OK, "web", "the settings can be used" + (f"; links of messages lead to {table['url']}" if table.get("url") else ""))
+    kept = settings.get("email.unsubscribe_url")
+    if table.get("url") and table.get("secret") and kept.value:
+        way = f"remove email.unsubscribe_url ({kept.source}) to have signed one-click links"
+        yield Finding(WARN, "web", f"unsubscribe links lead to {kept.value}, not to Camp", way)
+
+
+def mailbox(settings: Settings, connect: bool) -> Iterator[Finding]:
+    """[mailbox]: whether it can be read; a server is asked with --connect only."""
+    from rules_engine.cli.mailbox import table
+    from rules_engine.service import mailbox as boxes
+
+    found = table(settings)
+    if not found:
+        return
+    try:
+        boxes.seconds_between(found)
+        if found.get("folder") or connect or not found.get("host"):
+            with boxes.open_box(found):
+                pass
+            yield Finding(OK, "mailbox", f"{found.get('folder') or found.get('host')} can be read")
+        else:
+            yield Finding(OK, "mailbox", f"{found['host']} (not tried; --connect tries it)")
+    except boxes.Trouble as trouble:
+        yield Finding(ERROR, "mailbox", f"it can't be used: {trouble}", "see [mailbox] in camp.toml; the password is CAMP_MAILBOX_PASSWORD")
 
 
 # ── the database and what runs on it ──
