@@ -482,7 +482,7 @@ def database(settings: Settings, deep: bool) -> Iterator[Finding]:
         yield from _waiting(store, now, running)
         yield from _outbox(store)
         yield from _paused(store)
-        yield from _backup(store, now)
+        yield from _backup(store, now, settings.folder / str(settings.get("backup.folder").value or "backups"))
 
 
 def _whole(path: Path, store: Any, deep: bool) -> Iterator[Finding]:
@@ -592,8 +592,13 @@ def _paused(store: Any) -> Iterator[Finding]:
         yield Finding(WARN, "pauses", f"{' '.join(str(part) for part in pause)} is in force", "camp resume ends it")
 
 
-def _backup(store: Any, now: int) -> Iterator[Finding]:
+def _backup(store: Any, now: int, folder: Path) -> Iterator[Finding]:
     when, _, file = (store.noted("backup") or "").partition(" ")
+    # A backup can't know of itself: after a restore only its file tells of it.
+    for path in folder.glob("camp-*.db") if folder.is_dir() else ():
+        made = int(path.stat().st_mtime * 1000)
+        if made > int(when or 0) + MINUTE:
+            when, file = str(made), str(path)
     if not when:
         yield Finding(
             WARN, "backup", "no backup was ever made", "camp db backup --keep 14, once a day (cron or a systemd timer)"

@@ -100,7 +100,7 @@ def restore(settings: Settings, file: Path, yes: bool, dry_run: bool, as_json: b
             output.say(f"{file}: whole, {found.contacts:,} contacts, {record['events']:,} events")
             if lost:
                 output.warn(
-                    f"{output.count(lost, 'event')} that the present database has are not in the backup",
+                    f"{output.count(lost, 'event')} of the present database {'is' if lost == 1 else 'are'} not in the backup",
                     "feed them again from their sources after the restore: what is known is recognised by its id",
                 )
         if not dry_run:
