@@ -588,8 +588,18 @@ def _outbox(store: Any) -> Iterator[Finding]:
 
 
 def _paused(store: Any) -> Iterator[Finding]:
+    from rules_engine.runtime.calendar import format_utc
+    from rules_engine.store.port import EVERYTHING
+
     for pause in store.pauses() if hasattr(store, "pauses") else ():
-        yield Finding(WARN, "pauses", f"{' '.join(str(part) for part in pause)} is in force", "camp resume ends it")
+        name = "everything" if pause.campaign == EVERYTHING else pause.campaign
+        why = f": {pause.reason}" if pause.reason else ""
+        yield Finding(
+            WARN,
+            "pauses",
+            f"{name} is paused since {format_utc(pause.at)}{why}",
+            f"camp resume {'--all' if pause.campaign == EVERYTHING else name}",
+        )
 
 
 def _backup(store: Any, now: int, folder: Path) -> Iterator[Finding]:

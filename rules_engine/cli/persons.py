@@ -175,6 +175,9 @@ def forget(contacts: tuple[str, ...], settings: Settings, later: bool, yes: bool
                 output.data(f"erased {person.mark}")
     if not dry_run:
         output.say("backups made before still hold what was erased, and so do logs and the files that are named above")
+        file = settings.database
+        for old in sorted(file.parent.glob(f"{file.name}.before-*")) if isinstance(file, Path) else ():
+            output.say(f"{old} is the database from before a restore, and holds it too: remove it")
 
 
 class _Person:
