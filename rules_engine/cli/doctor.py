@@ -12,7 +12,7 @@ import click
 
 from rules_engine.cli import errors, output
 from rules_engine.cli.options import database_option
-from rules_engine.cli.settings import DEFAULTS, SECRETS, TABLES, Settings
+from rules_engine.cli.settings import DEFAULTS, SECRETS, TABLES, Address, Settings
 
 OK, WARN, ERROR = "ok", "warn", "error"
 SAFE_SQLITE = (3, 51, 3)
@@ -75,7 +75,8 @@ def examine(settings: Settings, connect: bool = False, deep: bool = False) -> It
     yield from _guarded("web", lambda: web(settings))
     yield from _guarded("mailbox", lambda: mailbox(settings, connect))
     yield from _guarded("time zones", zones)
-    yield from _guarded("disk", lambda: disk(settings.database))
+    if not isinstance(settings.database, Address):
+        yield from _guarded("disk", lambda: disk(settings.database))
     yield from _guarded("database", lambda: database(settings, deep))
     yield from _guarded("spool", lambda: spool(settings))
     yield from _guarded("retention", lambda: kept_for(settings))
@@ -267,7 +268,8 @@ def secrets(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, "secrets", "no secret is in camp.toml")
-    for path in (settings.database, settings.folder / "outbox", settings.folder / "spool", settings.folder / "backups"):
+    files = () if isinstance(settings.database, Address) else (settings.database,)
+    for path in (*files, *(settings.folder / name for name in ("outbox", "spool", "backups"))):
         if path.exists() and path.stat().st_mode & 0o004 and _open_to_all(path.parent):
             yield Finding(
                 WARN, "secrets", f"{path} holds personal data, and everybody on this machine may read it", f"chmod o-rwx {path}"
@@ -453,41 +455,71 @@ def mailbox(settings: Settings, connect: bool) -> Iterator[Finding]:
 
 
 def database(settings: Settings, deep: bool) -> Iterator[Finding]:
-    """The file, and what waits in it."""
+    """The file or the server, and what waits in it."""
     from rules_engine.cli.loading import open_store
-    from rules_engine.service.sent import SentJournal, beside
 
     if not settings.database.exists():
         yield Finding(WARN, "database", f"there is no database {settings.database} yet", "imports and camp run make it")
         return
     with open_store(None, settings=settings) as store:
-        now, running = _now(), store.running()
+        on_server = isinstance(settings.database, Address)
+        now, running = store.clock.now() if on_server else _now(), store.running()
         yield from _whole(settings.database, store, deep)
         yield (
             Finding(OK, "service", "camp run is active")
             if running
             else Finding(WARN, "service", "camp run is not active", "start it: camp run")
         )
-        problem = SentJournal(beside(settings.database)).problem(store)
-        if problem:
-            yield Finding(
-                ERROR,
-                "send journal",
-                problem,
-                "camp db adopt, once no other copy of this database runs; never delete the journal",
-            )
-        else:
-            yield Finding(OK, "send journal", "it belongs to this database")
+        yield from _home_of_server(store) if on_server else _journal(settings.database, store)
         yield from _clock(store, now)
         yield from _waiting(store, now, running)
         yield from _outbox(store)
         yield from _paused(store)
+        if on_server:
+            yield Finding(OK, "backup", "the server's own: Camp does not see it (docs/cluster.md)")
+            return
         yield from _backup(store, now, settings.folder / str(settings.get("backup.folder").value or "backups"))
 
 
-def _whole(path: Path, store: Any, deep: bool) -> Iterator[Finding]:
+def _journal(path: Path, store: Any) -> Iterator[Finding]:
+    """The send journal beside a file."""
+    from rules_engine.service.sent import SentJournal, beside
+
+    problem = SentJournal(beside(path)).problem(store)
+    if problem:
+        yield Finding(ERROR, "send journal", problem, "camp db adopt, once no other copy of this database runs; never delete the journal")
+    else:
+        yield Finding(OK, "send journal", "it belongs to this database")
+
+
+def _home_of_server(store: Any) -> Iterator[Finding]:
+    """A server's database has no send journal: it knows where it is at home. And who works on it."""
+    if store.at_home():
+        yield Finding(OK, "home", "the database is where it was")
+    else:
+        said = "the database is not where it was: restored, copied, or a standby took over"
+        yield Finding(ERROR, "home", said, "camp db adopt, once nothing else sends from it")
+    for worker in store.workers():
+        silent = -worker.until
+        if silent > 0:
+            yield Finding(
+                WARN, "workers", f"{worker.name} is silent for {_span(silent)} beyond its lease", "look at its machine; the others take its shards"
+            )
+        else:
+            yield Finding(OK, "workers", f"{worker.name} has {output.count(worker.shards, 'shard')}")
+
+
+def _whole(path: Path | Address, store: Any, deep: bool) -> Iterator[Finding]:
     from rules_engine.store.migrations import MIGRATIONS
 
+    if isinstance(path, Address):
+        said = store.check()
+        way = "restore the server's backup (docs/cluster.md), and look at pg_amcheck"
+        if said:
+            yield Finding(ERROR, "database", f"{path} is damaged: {said[0]}", way)
+        else:
+            yield Finding(OK, "database", f"{path}: {store.size():,} bytes: whole")
+        return
     size = path.stat().st_size
     wal = path.with_name(path.name + "-wal")
     log = wal.stat().st_size if wal.exists() else 0

@@ -167,7 +167,7 @@ def forget(contacts: tuple[str, ...], settings: Settings, later: bool, yes: bool
             for person in people:
                 person.erase(clock)
             output.say("writing the database anew …") if not later else None
-            scrubbed(store, not later)
+            scrubbed(store, settings, not later)
         for person in people:
             if as_json:
                 output.json_document(person.record(not dry_run))
