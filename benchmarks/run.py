@@ -10,7 +10,7 @@ from pathlib import Path
 if __name__ == "__main__" and __spec__ is None:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import absence, check, durable, http_intake, matching, simulation, smtp_out
+from benchmarks import absence, check, durable, http_intake, latency, matching, postgres, scale, simulation, smtp_out, spike
 from benchmarks.measure import machine
 
 
@@ -23,9 +23,13 @@ def sections(quick: bool) -> dict:
         "Matching and chaining in memory": lambda: matching.report(matching.measure(rounds=rounds)),
         "Absence": lambda: absence.report(absence.measure(rounds=rounds)),
         "Durable": lambda: durable.report(durable.measure(rounds=disk_rounds, memory_events=memory)),
+        "PostgreSQL": lambda: postgres.report(postgres.measure(rounds=rounds)),
         "Simulation": lambda: simulation.report(simulation.measure()),
         "Messages out": lambda: smtp_out.report(smtp_out.measure(rounds=rounds)),
         "Facts in over HTTP": lambda: http_intake.report(http_intake.measure(rounds=rounds)),
+        "A spike of due timers": lambda: spike.report(spike.measure(20_000 if quick else spike.PEOPLE)),
+        "From event to hand-over": lambda: latency.report(latency.measure(5 if quick else latency.SECONDS)),
+        "A million contacts": lambda: scale.report(scale.measure(100_000, 200_000) if quick else scale.measure()),
         "Command line": lambda: check.report(check.measure()),
     }
 

@@ -1,5 +1,17 @@
 """What all tests share. Oracles that ask Python's own zoneinfo must read the same zone files as Camp: those of the package tzdata."""
 
+import sys
 import zoneinfo
+from pathlib import Path
 
 zoneinfo.reset_tzpath(to=())
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says once, and loudly, when the server store was not tested."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests import pgserver
+
+    reason = pgserver.skip_reason()
+    if reason:
+        terminalreporter.write_line(reason, red=True, bold=True)

@@ -12,7 +12,7 @@ import click
 
 from rules_engine.cli import errors, output
 from rules_engine.cli.options import database_option
-from rules_engine.cli.settings import DEFAULTS, SECRETS, TABLES, Settings
+from rules_engine.cli.settings import DEFAULTS, SECRETS, TABLES, Address, Settings
 
 OK, WARN, ERROR = "ok", "warn", "error"
 SAFE_SQLITE = (3, 51, 3)
@@ -72,7 +72,8 @@ def examine(settings: Settings, connect: bool = False, deep: bool = False) -> It
     yield from _guarded("plugins", lambda: plugins(settings))
     yield from _guarded("transports", lambda: transports(settings, connect))
     yield from _guarded("time zones", zones)
-    yield from _guarded("disk", lambda: disk(settings.database))
+    if not isinstance(settings.database, Address):  # a server's disk is not here
+        yield from _guarded("disk", lambda: disk(settings.database_file))
     yield from _guarded("database", lambda: database(settings, deep))
     yield from _guarded("spool", lambda: spool(settings))
     yield from _guarded("retention", lambda: kept_for(settings))
@@ -264,7 +265,8 @@ def secrets(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, "secrets", "no secret is in camp.toml")
-    for path in (settings.database, settings.folder / "outbox", settings.folder / "spool", settings.folder / "backups"):
+    files = [] if isinstance(settings.database, Address) else [settings.database]
+    for path in (*files, settings.folder / "outbox", settings.folder / "spool", settings.folder / "backups"):
         if path.exists() and path.stat().st_mode & 0o004 and _open_to_all(path.parent):
             yield Finding(
                 WARN, "secrets", f"{path} holds personal data, and everybody on this machine may read it", f"chmod o-rwx {path}"
@@ -404,29 +406,52 @@ def database(settings: Settings, deep: bool) -> Iterator[Finding]:
             if running
             else Finding(WARN, "service", "camp run is not active", "start it: camp run")
         )
-        problem = SentJournal(beside(settings.database)).problem(store)
-        if problem:
-            yield Finding(
-                ERROR,
-                "send journal",
-                problem,
-                "camp db adopt, once no other copy of this database runs; never delete the journal",
-            )
+        if isinstance(settings.database, Address):
+            yield from _server(store)
+            now = store.clock.now()  # its clock counts, not this machine's
         else:
-            yield Finding(OK, "send journal", "it belongs to this database")
-        yield from _clock(store, now)
+            yield from _journal(SentJournal(beside(settings.database)).problem(store))
+            yield from _clock(store, now)
         yield from _waiting(store, now, running)
         yield from _outbox(store)
         yield from _paused(store)
-        yield from _backup(store, now)
+        if not isinstance(settings.database, Address):
+            yield from _backup(store, now)
 
 
-def _whole(path: Path, store: Any, deep: bool) -> Iterator[Finding]:
+def _journal(problem: str) -> Iterator[Finding]:
+    if problem:
+        yield Finding(
+            ERROR,
+            "send journal",
+            problem,
+            "camp db adopt, once no other copy of this database runs; never delete the journal",
+        )
+    else:
+        yield Finding(OK, "send journal", "it belongs to this database")
+
+
+def _server(store: Any) -> Iterator[Finding]:
+    """Workers, and whether this is the database that sends."""
+    if store.at_home():
+        yield Finding(OK, "home", "this database is the one that sends")
+    else:
+        yield Finding(
+            ERROR, "home", "it was restored, copied, or a standby took over; workers refuse to run", "camp db adopt, once no other copy runs"
+        )
+    late = [worker.name for worker in store.workers() if worker.until < 0]
+    if late:
+        yield Finding(WARN, "workers", f"{', '.join(late)} gave no sign of life for longer than a lease", "start or stop it: camp run")
+
+
+def _whole(path: Path | Address, store: Any, deep: bool) -> Iterator[Finding]:
     from rules_engine.store.migrations import MIGRATIONS
 
-    size = path.stat().st_size
-    wal = path.with_name(path.name + "-wal")
-    log = wal.stat().st_size if wal.exists() else 0
+    size, log = store.size(), 0
+    if not isinstance(path, Address):
+        wal = path.with_name(path.name + "-wal")
+        log = wal.stat().st_size if wal.exists() else 0
+    schema = "" if isinstance(path, Address) else f"schema {len(MIGRATIONS)}, "
     said = store.check() if deep else store.quick_check()
     if said:
         yield Finding(
@@ -436,7 +461,7 @@ def _whole(path: Path, store: Any, deep: bool) -> Iterator[Finding]:
         yield Finding(
             OK,
             "database",
-            f"{path}: {size:,} bytes, schema {len(MIGRATIONS)}, {'every page' if deep else 'a quick look'}: whole",
+            f"{path}: {size:,} bytes, {schema}{'every page' if deep else 'a quick look'}: whole",
         )
     if log > LONG_WAL:
         yield Finding(

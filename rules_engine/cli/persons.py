@@ -40,13 +40,12 @@ LARGEST = 200_000_000  # bytes of a data file that is searched for a name
 
 def export(contacts: tuple[str, ...], settings: Settings, form: str, target: Path | None) -> None:
     """Writes contacts as jsonl, csv or json. Trouble for one that is not there, or a target that is."""
-    from rules_engine.cli.contacts import _model, _record
     from rules_engine.cli.loading import open_store
-    from rules_engine.cli.people import everyone
+    from rules_engine.cli.people import everyone, project_model, record
 
     if form == "json" and not contacts:
         raise errors.usage("--format json needs the contacts by name", "camp contact export ana --format json")
-    model = _model(settings)
+    model = project_model(settings)
     with open_store(None, settings=settings) as store, _target(target) as stream:
         if contacts:
             import orjson
@@ -60,7 +59,7 @@ def export(contacts: tuple[str, ...], settings: Settings, form: str, target: Pat
             ]
         else:
             people = everyone(store)
-        records = (_record(contact, state, model) for contact, state in people)
+        records = (record(contact, state, model) for contact, state in people)
         if form == "json":
             stream.write(
                 json.dumps(
@@ -154,7 +153,7 @@ def forget(contacts: tuple[str, ...], settings: Settings, later: bool, yes: bool
 
     clock = SystemClock()
     with open_store(None, write=True, settings=settings) as store:
-        people = [_Person(store, settings, contact) for contact in dict.fromkeys(contacts)]
+        people = [_Person(store, settings, contact) for contact in _with_merged(store, contacts)]
         unknown = [person.contact for person in people if not person.known]
         if unknown:
             raise Trouble(
@@ -175,6 +174,21 @@ def forget(contacts: tuple[str, ...], settings: Settings, later: bool, yes: bool
                 output.data(f"erased {person.mark}")
     if not dry_run:
         output.say("backups made before still hold what was erased, and so do logs and the files that are named above")
+
+
+def _with_merged(store: Any, contacts: Iterable[str]) -> list[str]:
+    """The contacts, and whoever was merged into them: they are one person."""
+    from rules_engine.store import codec
+
+    found = dict.fromkeys(contacts)
+    ahead = list(found)
+    while ahead:
+        row = store.contacts([ahead.pop()])
+        for state in (codec.load(item.state) for item in row.values()):
+            fresh = [name for name in state.get("from") or () if name not in found]
+            found.update(dict.fromkeys(fresh))
+            ahead += fresh
+    return list(found)
 
 
 class _Person:

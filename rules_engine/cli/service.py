@@ -139,7 +139,6 @@ def _all(parts: Iterable[Callable[[Any], AbstractContextManager[Any]]]) -> Calla
 
 def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> int:
     """Runs on a copy of the database, without handing over, and tells what it would have done."""
-    import sqlite3
     import tempfile
     from pathlib import Path
 
@@ -155,12 +154,8 @@ def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> i
     with tempfile.TemporaryDirectory(prefix="camp-dry-run-") as folder:
         copy = Settings({"database": str(Path(folder) / "copy.db")})
         if settings.database.exists():
-            with open_store(None, settings=settings):  # refuses what is no database of ours, in words
-                pass
-            source, target = sqlite3.connect(f"file:{settings.database}?mode=ro", uri=True), sqlite3.connect(copy.database)
-            source.backup(target)
-            source.close()
-            target.close()
+            with open_store(None, settings=settings) as store:
+                store.backup(copy.database)
         with open_store(None, write=True, create=True, settings=copy) as store:
             summary = _run(store, loaded, settings, until, True, False)
             ready = store.counts().effects.get("ready", 0)

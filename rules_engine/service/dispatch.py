@@ -362,9 +362,12 @@ class Dispatcher:
         take longer. Each breaker knows before the store is asked for anything."""
         now, opened = self._clock.now(), dict[str, tuple[str, int]]()
         for action, outcome in answers:
-            until = self.breaker(action).note(outcome.state in ("accepted", "failed"), now, outcome.retry_after)
+            plugin, breaker = self.provider_of(action), self.breaker(action)
+            until = breaker.note(outcome.state in ("accepted", "failed"), now, outcome.retry_after)
+            if self._meter is not None:
+                self._meter.breaker(plugin, breaker.open_until is not None)
             if until is not None:
-                opened[self.provider_of(action)] = (action, until)
+                opened[plugin] = (action, until)
         for plugin, (action, until) in opened.items():
             log.error("%s keeps failing: nothing is handed over to it for %d s", plugin or action, (until - now) // 1000)
             actions = [name for name, provider in self._host.providers.items() if provider == plugin and name in self._host.actions]
@@ -441,6 +444,8 @@ class _Bench:
             return Verdict("later", "paused by an operator")
         if candidate.pending and not self._replay:  # an unsubscribe may be among the unread news (promise P9)
             return None
+        if not self._fits(candidate.effect):  # asked first: it costs next to nothing
+            return None
         self._who = candidate.effect.contact
         verdict = None if self._replay else self._again(candidate) or self._slow(candidate)
         if verdict is not None:
@@ -450,7 +455,7 @@ class _Bench:
             return verdict
         if self._who != candidate.effect.contact and candidate.unread(self._who):
             return None
-        return self._claim(candidate) if self._fits(candidate.effect) else None
+        return self._claim(candidate)
 
     def _fits(self, effect: EffectRow) -> bool:
         """Whether one more of its kind may be claimed. One claim is all of what can be repeated or all of what can't."""

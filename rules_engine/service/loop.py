@@ -214,6 +214,7 @@ class Service:
 
     def _dispatch_all(self, until: int | None) -> bool:
         while not self.stop.wanted:
+            self._store.tend(leaving=True)
             if self._hand_over(until):
                 self._report()
             elif self.dispatcher is not None and self.dispatcher.flying:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rules_engine.store.port import EffectRow, HandOver, Store, StoreError
+from rules_engine.store.syncing import sync
 
 log = logging.getLogger("camp.sent")
 
@@ -123,7 +124,7 @@ class SentJournal:
                 stream.flush()
                 os.fsync(descriptor)
             os.replace(draft, self.path)
-            _sync_folder(self.path.parent)
+            sync(self.path.parent)
         except OSError as error:
             raise _trouble(self.path, error) from error
         store.note("journal", "1")
@@ -247,11 +248,3 @@ def _trouble(path: Path, error: OSError) -> StoreError:
         "free some space on that disk" if full else "look at the disk and at the permissions of the file and its folder",
         "full" if full else "io",
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,14 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 
 import pytest
 
 from tests import pgserver
 
 if pgserver.skip_reason():
-    warnings.warn(pgserver.skip_reason(), stacklevel=1)
     pytest.skip(pgserver.skip_reason(), allow_module_level=True)
 
 EVENTS = "".join(
@@ -50,6 +48,8 @@ def test_every_command_takes_an_address_in_the_place_of_a_file(shop, url, monkey
     assert (status["contacts"], status["running"], status["workers"]) == (2, False, []) and status["bytes"] > 100_000
     assert "does not run" in shop("status").out and shop("contact", "list").code == 0 and "ana" in shop("contact", "show", "ana").out
     assert shop("timeline", "ana").code == 0 and shop("segment", "list").code == 0
+    doctor = shop("doctor")
+    assert "this database is the one that sends" in doctor.out and "could not" not in doctor.out, doctor
     assert shop("pause", "--all").code == 0 and "everything" in shop("pause").out + shop("resume", "--all", "--yes").err and shop("outbox", "list").code == 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from tests import pgserver
 ROOT = Path(__file__).parents[2]
 
 if pgserver.skip_reason():
-    warnings.warn(pgserver.skip_reason(), stacklevel=1)
     pytest.skip(pgserver.skip_reason(), allow_module_level=True)
 
 

@@ -18,7 +18,7 @@ from rules_engine.service.loop import Service
 from rules_engine.service.runner import DirectRunner
 from rules_engine.store import open_store
 from rules_engine.store.memory import MemoryStore
-from rules_engine.store.port import SOURCE_CONTACTS, Arrival
+from rules_engine.store.port import SOURCE_CONTACTS, Arrival, StoreError
 from rules_engine.syntax.read import read
 
 HOUR = 3_600_000
@@ -241,6 +241,31 @@ def test_a_provider_that_keeps_failing_is_left_alone_and_tried_with_one_call(mak
     assert [at for _, _, at in world.got[5:7]][0] > 0
     world.later(1.5)
     assert {state for primary, state in ((i.primary, i.state) for i in world.store.effects()) if primary == "reminder"} == {"accepted"}
+
+
+def test_a_trial_whose_claim_could_not_be_saved_is_no_trial(make, monkeypatch):
+    world = make()
+    for number in range(8):
+        world.contact(f"c{number}")
+    world.work()
+    world.answers = [Outcome("retry", "no connection")] * 5
+    for number in range(8):
+        world.event("cart.updated", f"c{number}")
+    world.work()
+    assert len(world.got) == 5
+    claim = world.store.claim_effects
+
+    def failing(*arguments):
+        claim(*arguments[:3], lambda candidate: arguments[3](candidate) and None)  # judged, and then not saved
+        raise StoreError("the disk is full", kind="full")
+
+    world.clock.move_to(world.clock.now() + HOUR // 4)
+    monkeypatch.setattr(world.store, "claim_effects", failing)
+    with pytest.raises(StoreError):
+        world.work()
+    monkeypatch.setattr(world.store, "claim_effects", claim)
+    world.later(1)
+    assert len(world.got) >= 13, "it is tried again"
 
 
 def test_an_unknown_hand_over_is_looked_up_until_the_provider_can_tell(make):

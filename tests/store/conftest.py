@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,6 @@ def clock():
 def postgres_url():
     """A database without a Camp in it."""
     if reason := pgserver.skip_reason():
-        warnings.warn(reason, stacklevel=1)
         pytest.skip(reason)
     server = pgserver.server()
     if not server.execute("SELECT 1 FROM pg_database WHERE datname = 'contract'"):

@@ -412,12 +412,6 @@ def test_rouse_wakes_those_whom_another_program_left(store) -> None:
 # ---------------------------------------------------------------- looking after it
 
 
-def only_where_it_is(store, verb):
-    """Upkeep is not on PostgreSQL yet; there the database's own tools do backups."""
-    if not hasattr(store, verb):
-        pytest.skip(f"{type(store).__name__} HAS NO VERB `{verb}` YET: upkeep and the send journal are SQLite's")
-
-
 def a_life(store):
     """Two contacts, each with an event, a decision, an effect that was handed over and one that is ready."""
     store.record_events([event("e1", total=5), event("e2", "bob", total=6)])
@@ -436,7 +430,6 @@ def a_life(store):
 
 
 def test_erasure_leaves_nothing_of_one_contact_and_all_of_the_other(store):
-    only_where_it_is(store, "mark_of")
     a_life(store)
     wanted = Removed(1, 1, 1, 2, 1)
     assert store.erase("ana", (), 500, dry_run=True) == wanted and store.contact_ids() == ["ana", "bob"]
@@ -461,7 +454,6 @@ def test_erasure_leaves_nothing_of_one_contact_and_all_of_the_other(store):
 
 
 def test_a_block_of_before_an_erasure_is_refused(store):
-    only_where_it_is(store, "mark_of")
     a_life(store)
     before = store.erasures()
     store.erase("ana", (), 500)
@@ -473,7 +465,6 @@ def test_a_block_of_before_an_erasure_is_refused(store):
 
 
 def test_nobody_is_erased_in_the_middle_of_a_hand_over(store):
-    only_where_it_is(store, "mark_of")
     store.commit(Block("p1", [row("ana")], effects=[effect("f1")]))
     (claimed,) = store.claim_effects(100, 100, 1, claim_all)
     with store.run_lock():
@@ -487,7 +478,6 @@ def test_nobody_is_erased_in_the_middle_of_a_hand_over(store):
 
 
 def test_trim_takes_what_is_old_and_over(store):
-    only_where_it_is(store, "mark_of")
     a_life(store)
     assert store.trimmable(None, 150, 200) == store.trim(150, 200, 100)._replace() == Removed(decisions=1, effects=2, attempts=2)
     assert store.trim(150, 200, 100) == Removed()
@@ -498,7 +488,6 @@ def test_trim_takes_what_is_old_and_over(store):
 
 
 def test_the_backlog(store, clock):
-    only_where_it_is(store, "noted")
     assert store.backlog(5) == (None, 0, None, None, 0, 0, {})
     a_life(store)
     store.record_events([event("n1")])
@@ -508,7 +497,6 @@ def test_the_backlog(store, clock):
 
 
 def test_the_books_of_the_send_journal(store):
-    only_where_it_is(store, "mark_of")
     a_life(store)
     one, three = store.effect("f1"), store.effect("f3")
     assert store.mark_of("f1") != store.mark_of("f3") and len(store.mark_of("f1")) == 32

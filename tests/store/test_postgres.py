@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from tests.store.test_contract import claim_all, effect, event, row
 ROOT = Path(__file__).parents[2]
 
 if pgserver.skip_reason():
-    warnings.warn(pgserver.skip_reason(), stacklevel=1)
     pytest.skip(pgserver.skip_reason(), allow_module_level=True)
 
 from rules_engine.store.postgres import PostgresStore  # noqa: E402
@@ -702,3 +700,27 @@ def test_whoever_reads_the_journal_misses_nothing_that_commits_late(url):
     assert seen == [[]] and [item.seq for item in other.journal()] == [2]
     one.close()
     other.close()
+
+
+# ---------------------------------------------------------------- the service on it
+
+
+@pytest.mark.parametrize("runner", [None, "direct"])
+def test_a_run_of_its_own_hands_over_with_a_lease_that_is_made_longer(url, runner):
+    """An action may take longer than a lease: who runs renews it while calls wait for that."""
+    from rules_engine.clock import VirtualClock
+    from rules_engine.service.loop import run_once
+    from rules_engine.service.runner import DirectRunner
+    from tests.service.fake import ENGINE, HOUR, Program, Provider, attributes
+
+    clock = VirtualClock(1_000_000)
+    store, provider = made(url, clock=clock), Provider(timeout=30)
+    store.lease_ms = 2_000
+    store.record_events([Arrival(Event(f"e{n}", "send", f"c{n}", HOUR, None, {})) for n in range(9)])
+    store.record_events([Arrival(Event("r", "refer", "c1", HOUR, None, {"to": "c2"}))])
+    done = run_once(
+        store, Program(), provider.host, clock, engine=ENGINE, attributes=attributes, runner=DirectRunner() if runner else None
+    )  # fmt: skip
+    assert (done.events, done.effects, done.stopped) == (11, {"accepted": 9}, False) and len(provider.keys) == 9
+    assert store.workers() == [] and store.check() == []
+    store.close()
