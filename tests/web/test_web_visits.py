@@ -128,6 +128,16 @@ def test_an_address_that_moved_on_finds_nobody(make):
     assert [event.contact for event in site.events()] == ["old@example.com"] * 2
 
 
+def test_security_a_form_can_not_turn_back_the_address_of_somebody_who_moved_on(make):
+    """Contacts who came by a form have their first address as their id."""
+    site = make(forms={"demo": FORM})
+    site.contact("ana@old.example", email="ana@new.example")
+    for _ in range(2):
+        assert site.http.post("/f/demo", data={"email": "ana@old.example"}, headers={"origin": SITE}).status_code < 400
+    changed = {event.contact for event in site.events() if getattr(event, "attributes", {}).get("email") == "ana@old.example"}
+    assert len(changed) == 1 and "ana@old.example" not in changed
+
+
 def test_what_a_form_refuses(make):
     site = make(forms={"demo": FORM})
     post = lambda data, **headers: site.http.post("/f/demo", data=data, headers={"origin": SITE, **headers})  # noqa: E731

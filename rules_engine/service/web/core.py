@@ -139,6 +139,20 @@ class Web:
 
         return await self.ask(look)
 
+    async def contact_for(self, email: str) -> str:
+        """Who has this address, or the id of a new contact with it: the address itself, unless that is the id of somebody who has another
+        address by now. Else whoever knows an old address could turn that person's mail back to it."""
+        found = await self.contact_by("email", email)
+        if found is not None:
+            return found
+
+        def taken(store: Store) -> bool:
+            row = store.contacts([email]).get(email)
+            has = self.attributes(codec.load(row.state)).get("email") if row is not None else None
+            return bool(has) and codec.address("email", has) != email
+
+        return f"{email}#{short(email)[:8]}" if await self.ask(taken) else email
+
     # ------------------------------------------------------------ events
 
     def event(self, name: str, contact: str, id: str, subject: str | None = None, data: Mapping[str, Any] | None = None,

@@ -43,7 +43,7 @@ async def post_form(web: Web, request: Request) -> Response:
 
 async def _arrivals(web: Web, request: Request, form: Form, fields: Mapping[str, str], email: str) -> list[Arrival]:
     """The contact first, then who the visitor is, then the form: the order in which the engine reads them."""
-    contact = await web.contact_by("email", email) or email
+    contact = await web.contact_for(email)
     now = web.clock.now()
     record: dict[str, Any] = {"id": contact, "email": email}
     record |= {attribute: fields[name].strip()[:MAX_ANSWER] for name, attribute in form.attributes.items() if fields.get(name, "").strip()}
