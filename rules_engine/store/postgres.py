@@ -301,10 +301,6 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
             ).rowcount,
         )
 
-    def erasures(self) -> int:
-        """See Store. None yet: there is no `erase` here."""
-        return 0
-
     def next_wake(self) -> int | None:
         """See Store."""
         return self._db.one(
