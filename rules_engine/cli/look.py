@@ -48,7 +48,7 @@ def status_command(only_running: bool, db: str | None, as_json: bool) -> int:
         "next_effect": None if leaves is None else format_utc(leaves),
         "backlog_seconds": 0 if waits.received is None else max(0, now - waits.received) // 1000,
         "overdue": waits.overdue,
-        "pauses": [{"name": pause.campaign, "since": format_utc(pause.at), "reason": pause.reason} for pause in pauses],
+        "pauses": [{"campaign": pause.campaign, "at": format_utc(pause.at), "reason": pause.reason} for pause in pauses],
         "program": versions[-1].digest if versions else None,
     }
     spool = _spool(settings)

@@ -64,6 +64,19 @@ def test_the_doctor_looks_at_a_server(shop, url, server):
     assert gone.code == 1 and "does not answer" in gone.out and not gone.err
 
 
+def test_work_goes_on_after_an_erasure(shop, url, monkeypatch):
+    """It once did not: the store said "nobody was erased" for ever, so that each commit was refused as older than the erasure."""
+    monkeypatch.setenv("CAMP_DATABASE", url)
+    assert shop("db", "migrate").code == 0
+    (shop.folder / "people.jsonl").write_text('{"id": "ana", "email": "ana@example.com"}\n{"id": "ben", "email": "ben@example.com"}\n')
+    assert shop("contact", "import", "people.jsonl").code == 0 and shop("run", "--once").code == 0
+    assert shop("contact", "forget", "ben", "--yes").code == 0
+    assert shop("contact", "set", "ana", "first_name=Ana").code == 0
+    command = [sys.executable, "-m", "rules_engine", "run", "--once"]
+    assert subprocess.run(command, cwd=shop.folder, env={**os.environ, "CAMP_DATABASE": url}, capture_output=True, timeout=30).returncode == 0
+    assert json.loads(shop("db", "status", "--json").out)["events"].get("new", 0) == 0
+
+
 def test_a_password_is_never_shown(shop, monkeypatch):
     monkeypatch.setenv("CAMP_DATABASE", "postgresql://me:hunter2@127.0.0.1:1/camp")
     for arguments in (("db", "status"), ("config", "show"), ("config", "show", "--json"), ("run", "--once")):
