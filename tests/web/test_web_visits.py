@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -82,6 +83,14 @@ def test_the_script_is_small_and_first_party(site):
     assert len(answer.content) < 3_000 and answer.headers["content-type"].startswith("text/javascript")
     assert answer.text.startswith("(function") and "\n " not in answer.text and "__RESPECT__" not in answer.text
     assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+
+
+def test_the_script_can_be_read_by_old_browsers(site):
+    """A syntax that one does not know is an error in the site's console, and no visit: ES5, and newer functions only where they are there."""
+    text = site.http.get("/camp.js").text
+    assert not re.search(r"=>|`|\b(let|const|class|async|await|of)\b|\?\.|\?\?|\.\.\.", re.sub(r'"[^"]*"', '""', text))
+    for name in ("fetch(", "n.sendBeacon(", "localStorage"):
+        assert text.index({"fetch(": '"keepalive" in Request.prototype', "n.sendBeacon(": "if (n.sendBeacon)"}.get(name, "try {")) < text.index(name)
 
 
 @pytest.mark.parametrize(("agent", "device"), [
