@@ -12,6 +12,7 @@ from typing import Any
 from starlette.requests import Request
 
 from rules_engine.clock import Clock
+from rules_engine.engine import merged_into
 from rules_engine.facts import Event
 from rules_engine.service.ingest import Fate, ReadContact, ReadEvent
 from rules_engine.service.keys import split_key
@@ -182,6 +183,17 @@ class Web:
         if effect is not None and effect.key is not None:
             data.update(zip(self.keys.get(effect.ruleset, ()), split_key(effect.key), strict=False))
         return channel, subject, data
+
+
+def stands_for(store: Store, contact: str) -> str:
+    """Whom a contact was merged into, in the end; the contact itself where it was not."""
+    for _ in range(10):  # a chain is short; a circle has been lifted by the engine
+        row = store.contacts([contact]).get(contact)
+        into = merged_into(codec.load(row.state)) if row is not None else None
+        if into is None:
+            break
+        contact = into
+    return contact
 
 
 def clean(value: Any, limit: int = MAX_TEXT, lines: bool = False) -> Any:
