@@ -130,6 +130,18 @@ def test_a_form_finds_the_contact_by_its_address(make, kind):
     assert change.contact == event.contact == "4711" and "consent.email" not in change.attributes
 
 
+def test_security_a_form_takes_no_refusal_back(make):
+    """Anybody can send one in anybody's name. The tick stays in the event, so that a campaign can ask."""
+    site = make(forms={"demo": {**FORM, "fields": ["email", "letters"]}})
+    site.contact("ana", email="ana@example.com", **{"consent.email": False})
+    site.contact("ben", email="ben@example.com")
+    for who in ("ana", "ben"):
+        assert site.http.post("/f/demo", data={"email": f"{who}@example.com", "letters": "on"}, headers={"origin": SITE}).status_code == 202
+    changes = {item.contact: item.attributes for item in site.events() if isinstance(item, ContactChange)}
+    assert "consent.email" not in changes["ana"] and changes["ben"]["consent.email"] is True
+    assert [item.data["fields"]["letters"] for item in site.events() if not isinstance(item, ContactChange)] == ["on", "on"]
+
+
 def test_an_address_that_moved_on_finds_nobody(make):
     site = make(forms={"demo": FORM})
     site.contact("4711", email="old@example.com")

@@ -140,6 +140,15 @@ class Web:
 
         return await self.ask(look)
 
+    async def attributes_of(self, contact: str) -> Mapping[str, Any]:
+        """What is known of a contact; nothing of one who isn't there."""
+
+        def look(store: Store) -> Mapping[str, Any]:
+            row = store.contacts([contact]).get(contact)
+            return self.attributes(codec.load(row.state)) if row is not None else {}
+
+        return await self.ask(look)
+
     async def contact_for(self, email: str) -> str:
         """Who has this address, or the id of a new contact with it: the address itself, unless that is the id of somebody who has another
         address by now. Else whoever knows an old address could turn that person's mail back to it."""

@@ -24,7 +24,7 @@ TICKED = ("yes", "on", "true", "1")
 
 
 async def post_form(web: Web, request: Request) -> Response:
-    """Takes in one form: finds or makes the contact, gives consent that was ticked, records `form.submitted`."""
+    """Takes in one form: finds or makes the contact, gives consent that was ticked and never refused, records `form.submitted`."""
     form = web.settings.forms.get(request.path_params["name"])
     if form is None:
         raise Problem(404, "no-form", "no form of this name is declared: [web.forms.NAME]")
@@ -47,7 +47,11 @@ async def _arrivals(web: Web, request: Request, form: Form, fields: Mapping[str,
     now = web.clock.now()
     record: dict[str, Any] = {"id": contact, "email": email}
     record |= {attribute: fields[name].strip()[:MAX_ANSWER] for name, attribute in form.attributes.items() if fields.get(name, "").strip()}
-    record |= {attribute: True for name, attribute in form.consent.items() if fields.get(name, "").strip().lower() in TICKED}
+    # Anybody can send a form in anybody's name: a `no` that the person said is not taken back by one. `form.submitted` keeps the tick, so
+    # that a campaign can ask by mail whether it was really them.
+    has = await web.attributes_of(contact)
+    ticked = {attribute for name, attribute in form.consent.items() if fields.get(name, "").strip().lower() in TICKED}
+    record |= {attribute: True for attribute in sorted(ticked) if has.get(attribute) is not False}
     try:
         change: ContactChange = web.read_contact(record, now)
         arrival = ingest.Arrival(change._replace(id=f"form:{web.chance()}"), SOURCE_CONTACTS)
