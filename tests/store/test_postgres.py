@@ -498,8 +498,8 @@ def test_a_commit_that_took_place_is_not_repeated_when_its_answer_is_lost(url, m
     with store.run_lock():
         attempt = store._db._attempt
 
-        def lost_answer(name, work):
-            answer = attempt(name, work)
+        def lost_answer(name, work, way):
+            answer = attempt(name, work, way)
             if name == "claim" and not done:
                 done.append(name)
                 store._db.raw.close()
@@ -518,14 +518,14 @@ def test_a_commit_that_did_not_take_place_is_repeated(url, monkeypatch):
     with store.run_lock():
         attempt = store._db._attempt
 
-        def lost_commit(name, work):
+        def lost_commit(name, work, way):
             if name == "pump" and not done:
                 done.append(name)
                 with pytest.raises(ZeroDivisionError):
-                    attempt(name, lambda cursor: (work(cursor), 1 / 0))
+                    attempt(name, lambda cursor: (work(cursor), 1 / 0), way)
                 store._db.raw.close()
                 return ConnectionError("the line is dead"), None
-            return attempt(name, work)
+            return attempt(name, work, way)
 
         monkeypatch.setattr(store._db, "_attempt", lost_commit)
         store.record_events([event("a")])
@@ -538,8 +538,8 @@ def test_a_person_is_told_to_look_when_nobody_knows_what_became_of_it(url, monke
     store = made(url)
     attempt = store._db._attempt
 
-    def lost_answer(name, work):
-        answer = attempt(name, work)
+    def lost_answer(name, work, way):
+        answer = attempt(name, work, way)
         store._db.raw.close()
         return ConnectionError("the line is dead"), answer[1]
 
@@ -575,17 +575,24 @@ def test_deadlocks_are_repeated(url):
     other.close()
 
 
-def test_who_stands_still_inside_a_transaction_loses_it(url, monkeypatch):
-    """A stopped process must not keep the lock of appends."""
+@pytest.mark.parametrize("ahead", [False, True])
+def test_who_stands_still_inside_a_transaction_loses_it(url, monkeypatch, ahead):
+    """A stopped process must not keep the lock of appends, whether it has waited for its statements' answers or not."""
     from rules_engine.store import postgres_database
 
     monkeypatch.setattr(postgres_database, "IDLE_MS", 300)
     store, stopped = made(url), made(url)
-    stopped._db.raw.execute("BEGIN")
-    stopped._append(stopped._db.raw.cursor(), [event("never")])
+    sql = stopped._db._pipeline.__enter__() if ahead else stopped._db._plain
+    sql.execute("BEGIN")
+    stopped._append(sql, [event("never")])
+    if ahead:
+        assert sql._waiting, "nothing was waited for"
+        time.sleep(0.05)  # the lock is taken
     begun = time.monotonic()
     store.record_events([event("a")])
-    assert time.monotonic() - begun < 3
+    assert 0.2 < time.monotonic() - begun < 3
+    if ahead:
+        sql.__exit__(None, None, None)
     stopped.record_events([event("b")])  # with a new connection
     assert [row.cause.id for row in store.read_log(0, 9)] == ["a", "b"]
     store.close()
