@@ -124,7 +124,11 @@ class PostgresOutbox:
         """See Store. `judge` is asked once only: a claim that meets a deadlock or loses its connection is not repeated here."""
         if self.next_effect(due) is None:  # most turns: nothing to do, no lock taken
             return []
-        return self._write("claim", lambda cursor: self._claim(cursor, self._candidates(cursor, due, limit, full), now, judge), again=False, first=True)
+
+        def claim(cursor: Any) -> list[Candidate]:
+            return self._claim(cursor, self._candidates(cursor, due, limit, full), now, judge)
+
+        return self._write("claim", claim, again=False, first=True)
 
     def _claim(
         self, cursor: Any, candidates: Iterable[Candidate], now: int, judge: Callable[[Candidate], Verdict | None]
