@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from rules_engine.plugin import Call, Outcome
+from rules_engine.plugin import Call, Outcome, proven_handle
 from rules_engine_plugins import _mime, _templates, _tracking
 from rules_engine_plugins._handover import digest, effect_id, folder_of, write_once
 
@@ -121,7 +121,7 @@ def _message(call: Call, who: _Sender, to: str, subject: str, text: str, html: s
         text,
         html,
         call.at,
-        effect_id(call),
+        _own_name(call),
         reply_to=_text(call.params.get("reply_to") or call.settings.get("reply_to")) or None,
         unsubscribe=unsubscribe,
         attachments=_attachments(call),
@@ -129,6 +129,12 @@ def _message(call: Call, who: _Sender, to: str, subject: str, text: str, html: s
         domain=who.domain,
         headers=_headers(call),
     )
+
+
+def _own_name(call: Call) -> str:
+    """The Message-ID's left side: the effect's name, with the proof that it is ours where there is a key for it."""
+    links = _tracking.links_of(call)
+    return proven_handle(links.key, call.key) if links is not None else effect_id(call)
 
 
 # ---------------------------------------------------------------- from whom
@@ -190,7 +196,7 @@ def _envelope(call: Call, sender: str) -> str:
     """Where bounces go: the setting `envelope_from` (in it `{handle}` is the effect's name), else the setting `from`, else the author."""
     pattern = _text(call.settings.get("envelope_from"))
     if pattern:
-        return pattern.replace("{handle}", effect_id(call))
+        return pattern.replace("{handle}", _own_name(call))
     house = call.settings.get("from") if not call.params.get("from") or call.params.get("from") == "owner" else None
     return _mime.mailbox(_text(house))[1] if house else sender
 

@@ -41,7 +41,7 @@ class Message(NamedTuple):
     text: str
     html: str | None
     at: datetime
-    id: str  # left side of the Message-ID, [0-9a-z_]
+    id: str  # left side of the Message-ID, [0-9a-z_.]
     reply_to: str | None = None
     unsubscribe: str | None = None
     attachments: tuple[Attachment, ...] = ()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 API_VERSION = 1
 
-SECRETS = ("password", "secret", "token", "key", "credential")
+SECRETS = ("password", "secret", "token", "key", "credential", "authorization", "cookie")
 """Words in a setting's name by which it is known to be a secret: never shown, logged or told in an outcome."""
 
 TYPES = ("text", "number", "boolean", "date", "time", "datetime", "duration", "list", "map", "birthday", "any")

@@ -44,7 +44,7 @@ def contact_import(file: Path, db: str | None, dry_run: bool, as_json: bool) -> 
 def contact_list(db: str | None, limit: int, after: str, merged: bool, as_json: bool) -> None:
     """List contacts by id. Those that were merged into another are left out."""
     from rules_engine.cli.loading import open_store
-    from rules_engine.cli.people import attributes, everyone, merged_into, segments
+    from rules_engine.cli.people import attributes, everyone, merged_into, project_model, record, segments
 
     states: list[tuple[str, dict[str, Any]]] = []
     others = total = 0
@@ -57,9 +57,9 @@ def contact_list(db: str | None, limit: int, after: str, merged: bool, as_json: 
                 break
             else:
                 states.append((contact, state))
-    model = _model(Settings({"database": db}))
+    model = project_model(Settings({"database": db}))
     if as_json:
-        output.json_lines(_told(contact, state) if merged else _record(contact, state, model) for contact, state in states)
+        output.json_lines(_told(contact, state) if merged else record(contact, state, model) for contact, state in states)
         return
     if merged:
         _list_merged(states)
@@ -93,28 +93,29 @@ def contact_show(contact: str, db: str | None, as_json: bool) -> None:
     """Show CONTACT: attributes, segments, and the next moment at which something is due."""
     import orjson
 
+    from rules_engine.cli.people import project_model, record
     from rules_engine.runtime.calendar import format_utc
 
     settings = Settings({"database": db})
     row = _row(contact, settings)
     state = orjson.loads(row.state)
     told = _told(contact, state)
-    record = {**_record(contact, state, _model(settings)), "next_due": None if row.wake_at is None else format_utc(row.wake_at)}
+    shown = {**record(contact, state, project_model(settings)), "next_due": None if row.wake_at is None else format_utc(row.wake_at)}
     if as_json:
-        output.json_document({**record, **told})
+        output.json_document({**shown, **told})
         return
     output.data(click.style(output.clean(contact), bold=True))
     if "merged_into" in told:
         into = output.clean(told["merged_into"])
         output.data(f"  {'merged into:':22}{into} at {told['merged_at']}; what it was, and all that comes for it, is there")
         return
-    for name, value in record.items():
+    for name, value in shown.items():
         if name not in ("id", "segments", "next_due"):
             output.data(f"  {name + ':':22}{output.cell(value)}")
     for item in told.get("merged", ()):
         output.data(f"  {'was also:':22}{output.clean(item['contact'])}, merged in at {item['at']}")
-    output.data(f"  {'segments:':22}{', '.join(record['segments']) or 'none'}")
-    output.data(f"  {'next due:':22}{record['next_due'] or 'nothing'}")
+    output.data(f"  {'segments:':22}{', '.join(shown['segments']) or 'none'}")
+    output.data(f"  {'next due:':22}{shown['next_due'] or 'nothing'}")
 
 
 @contact_command.command("set")
@@ -242,19 +243,3 @@ def _told(contact: str, state: dict[str, Any]) -> dict[str, Any]:
         return {"id": contact, "merged_into": into[0], "merged_at": format_utc(into[1])}
     others = [{"contact": other, "at": format_utc(at)} for other, at in sorted(merged_in(state).items(), key=lambda item: item[1])]
     return {"id": contact, "merged": others} if others else {"id": contact}
-
-
-def _model(settings: Settings) -> Any:
-    """The project's meaning, for the types of attributes; None outside a project."""
-    if settings.file is None:
-        return None
-    from rules_engine import project
-
-    return project.load_program([settings.folder]).model
-
-
-def _record(contact: str, state: dict[str, Any], model: Any) -> dict[str, Any]:
-    """A contact as an import file writes it, with its segments."""
-    from rules_engine.cli.people import attributes, segments, shown
-
-    return {"id": contact, **shown(attributes(state), model), "segments": sorted(segments(state))}

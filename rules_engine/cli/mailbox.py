@@ -66,8 +66,14 @@ def watch(settings: Settings, program: Any) -> Callable[[Any], AbstractContextMa
 
 
 def table(settings: Settings) -> dict[str, Any]:
-    """The table [mailbox] with its secrets from the environment; a relative folder counts from the project."""
+    """The table [mailbox] with its secrets from the environment; a relative folder counts from the project. `keys`: those of signed links,
+    where messages carry them."""
+    from rules_engine.cli.web import web_settings
+
     found = settings.tables(["mailbox"])["mailbox"]
+    if found and settings.tables(["web"])["web"]:
+        web = web_settings(settings)
+        found["keys"] = web.keys if web.links else ()
     if found.get("folder"):
         found["folder"] = str(settings.folder / str(found["folder"]))
     return found

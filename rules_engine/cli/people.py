@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from rules_engine.cli.settings import Settings
+
 PAGE = 2_000
 
 
@@ -52,3 +54,17 @@ def shown(values: Mapping[str, Any], model: Any) -> dict[str, Any]:
     return {
         name: show(value, model.attribute_type(name) if model is not None else None) for name, value in sorted(values.items())
     }
+
+
+def project_model(settings: Settings) -> Any:
+    """The project's meaning, for the types of attributes; None outside a project."""
+    if settings.file is None:
+        return None
+    from rules_engine import project
+
+    return project.load_program([settings.folder]).model
+
+
+def record(contact: str, state: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """A contact as an import file writes it, with its segments."""
+    return {"id": contact, **shown(attributes(state), model), "segments": sorted(segments(state))}

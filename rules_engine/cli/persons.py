@@ -40,13 +40,12 @@ LARGEST = 200_000_000  # bytes of a data file that is searched for a name
 
 def export(contacts: tuple[str, ...], settings: Settings, form: str, target: Path | None) -> None:
     """Writes contacts as jsonl, csv or json. Trouble for one that is not there, or a target that is."""
-    from rules_engine.cli.contacts import _model, _record
     from rules_engine.cli.loading import open_store
-    from rules_engine.cli.people import everyone
+    from rules_engine.cli.people import everyone, project_model, record
 
     if form == "json" and not contacts:
         raise errors.usage("--format json needs the contacts by name", "camp contact export ana --format json")
-    model = _model(settings)
+    model = project_model(settings)
     with open_store(None, settings=settings) as store, _target(target) as stream:
         if contacts:
             import orjson
@@ -60,7 +59,7 @@ def export(contacts: tuple[str, ...], settings: Settings, form: str, target: Pat
             ]
         else:
             people = everyone(store)
-        records = (_record(contact, state, model) for contact, state in people)
+        records = (record(contact, state, model) for contact, state in people)
         if form == "json":
             stream.write(
                 json.dumps(

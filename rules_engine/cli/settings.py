@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,4 +229,8 @@ def shown(setting: Setting) -> Any:
     name = setting.name.lower()  # all of it: [web.tokens] names each token by its owner
     if name == "database" and isinstance(setting.value, str) and "://" in setting.value:
         return str(Address(setting.value))
-    return "(hidden)" if setting.value and any(secret in name for secret in SECRETS) else setting.value
+    if setting.value and any(secret in name for secret in SECRETS):
+        return "(hidden)"
+    if isinstance(setting.value, str):  # https://user:password@host
+        return re.sub(r"(?<=://)[^/@\s]*@", "(hidden)@", setting.value)
+    return setting.value

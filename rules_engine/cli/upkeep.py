@@ -79,6 +79,7 @@ def restore(settings: Settings, file: Path, yes: bool, dry_run: bool, as_json: b
     from rules_engine.clock import SystemClock
     from rules_engine.store.lock import run_lock
     from rules_engine.store.sqlite_upkeep import verify
+    from rules_engine.store.syncing import sync
 
     database = settings.database_file
     if not file.is_file():
@@ -108,10 +109,10 @@ def restore(settings: Settings, file: Path, yes: bool, dry_run: bool, as_json: b
             draft = database.with_name(f".{database.name}.restore")
             shutil.copyfile(file, draft)
             os.chmod(draft, 0o600)
-            _sync(draft)
+            sync(draft)
             _set_aside(database, aside)
             os.replace(draft, database)
-            _sync(database.parent)
+            sync(database.parent)
     if as_json:
         output.json_document(record)
     elif not dry_run:
@@ -143,15 +144,6 @@ def _set_aside(database: Path, aside: Path) -> None:
         if path.exists():
             path.rename(aside.with_name(aside.name + ending))
 
-
-def _sync(path: Path) -> None:
-    import os
-
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def adopt(settings: Settings, keep_open: bool, yes: bool, dry_run: bool) -> None:

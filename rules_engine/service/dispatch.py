@@ -7,14 +7,13 @@ as there are workers); what the provider recognises by its key is claimed in bat
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import logging
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ class Dispatcher:
         meter: Any = None,
     ) -> None:
         self._meter = meter
-        self._sent, self._unsent = sent, list[Settlement]()
+        self._sent, self._unsent, self._journal_fails = sent, list[Settlement](), False
         self._store, self._host, self._clock, self._faults = store, host, clock, faults
         self._settings, self._project = settings or {}, project or Path()
         self._attributes = attributes or real_attributes()
@@ -123,27 +122,24 @@ class Dispatcher:
         if self._ended:  # what could not be recorded the last time
             return self._record(until)
         now = self._clock.now()
-        self._give_back()
+        self._ready()
         bench = _Bench(self, now, replay=until is not None)
-        with self._trials():
-            claimed = self._claim(now if until is None else until, now, bench)
-            jobs = self._begin(claimed)
-        if not jobs:
+        claimed = self._claim(now if until is None else until, now, bench)
+        if not claimed:
             return bench.ended if bench.moved else None
+        jobs = self._begin(claimed, replay=until is not None)
         self._ended += zip(jobs, self._runner.run([(job.action, job.call) for job in jobs]), strict=True)
         return bench.ended + self._record(until)
 
     def beat(self) -> Counter | None:
         """As `turn`, without waiting for any plugin: records the hand-overs that have ended, and begins as many as there is room for
         (`Lanes`). None if there was nothing to do; what is under way is `flying`. Raises StoreError."""
-        self._give_back()
         settled, now = self.gather(), self._clock.now()
-        full = [name for name in self._host.actions if not self._lanes.room(self.provider_of(name), True)]
+        self._ready()
+        full = [name for name in self._host.actions if not self._lanes.room(self.provider_of(name), self._repeats(name))]
         bench = _LaneBench(self, now)
-        with self._trials():
-            claimed = self._store.claim_effects(now, now, LOOK, bench.judge, full)
-            jobs = self._begin(claimed)
-        for job in jobs:
+        claimed = self._store.claim_effects(now, now, LOOK, bench.judge, full)
+        for job in self._begin(claimed):
             self._lanes.start(job)
         asked = self._ask(now)
         return settled + bench.ended if settled or claimed or bench.moved or asked else None
@@ -165,32 +161,41 @@ class Dispatcher:
     def _ask(self, now: int) -> int:
         """Begins look-ups, each in a lane of its provider; how many."""
         begun = 0
-        for candidate in self._store.lookups(now, LOOK_UPS):
+        able = [name for name in self._askable() if self._lanes.room(self.provider_of(name), False)]
+        for candidate in self._store.lookups(now, LOOK_UPS + len(self._asking), able) if able else ():
             job = self._question(candidate)
-            if job.action is None or candidate.effect.id in self._asking or not self._lanes.room(job.provider, False):
+            if candidate.effect.id in self._asking or not self._lanes.room(job.provider, False):
                 continue
             self._asking.add(candidate.effect.id)
             self._lanes.start(job)
             begun += 1
         return begun
 
-    def _begin(self, claimed: list[Candidate]) -> list[Job]:
+    def _begin(self, claimed: list[Candidate], replay: bool = False) -> list[Job]:
         """The calls of what was claimed. The claim is durable now, and no plugin has been called."""
-        if claimed:
-            self._note(claimed, self._clock.now())
-        jobs = [
-            Job(
-                self.provider_of(candidate.effect.action),
-                candidate,
-                self._host.actions.get(candidate.effect.action),
-                self._call(candidate),
-            )
-            for candidate in claimed
-        ]
-        if jobs:
-            self._mine.update(candidate.effect.id for candidate in claimed)
-            self._faults(points.BEFORE_CALL)
+        if not claimed:
+            return []
+        now = self._clock.now()
+        self._note(claimed, now)
+        jobs = [job for candidate in claimed if (job := self._job(candidate, now)) is not None]
+        self._give_back()
+        if not replay:
+            for job in jobs:
+                self.breaker(job.candidate.effect.action).begin(now)
+        self._mine.update(job.candidate.effect.id for job in jobs)
+        self._faults(points.BEFORE_CALL)
         return jobs
+
+    def _job(self, candidate: Candidate, now: int) -> Job | None:
+        """None for one whose call can't be made: nothing of it has left, so it goes back for a later try, and stops no other (P8)."""
+        effect = candidate.effect
+        try:
+            return Job(self.provider_of(effect.action), candidate, self._host.actions.get(effect.action), self._call(candidate))
+        except Exception as error:
+            log.exception("the call of effect %s can't be made", effect.id, extra=named("effect.unmade", effect))
+            reason = f"not called: its call could not be made: {type(error).__name__}: {error}"
+            self._put_back(self._settlement(effect, Outcome("retry", reason), now))
+            return None
 
     def _record(self, until: int | None) -> Counter:
         """Outcomes into the store, with what the log is told of them. An outcome is forgotten here only when it is durable."""
@@ -209,17 +214,18 @@ class Dispatcher:
         self._faults(points.AFTER_CALL)
         self._store.settle(settlements, news)
         ended, self._ended = self._ended, []
-        for job, outcome in ended:
+        for job, _ in ended:  # all of them before anything else can fail
             (self._asking if job.asks else self._mine).discard(job.candidate.effect.id)
-            if until is None and not job.asks:
-                self._tell_breaker(job.candidate.effect.action, outcome)
+        if until is None:
+            self._tell_breakers([(job.candidate.effect.action, outcome) for job, outcome in ended if not job.asks])
         return Counter(settlement.state for settlement in settlements)
 
     def look_up(self) -> Counter | None:
         """Asks providers about unknown effects whose time for that has come: new state -> count; None if there are none. Raises
         StoreError."""
         now = self._clock.now()
-        asked = [item for item in self._store.lookups(now, LOOK_UPS) if self._lookup_of(item.effect) is not None]
+        able = self._askable()
+        asked = self._store.lookups(now, LOOK_UPS, able) if able else []
         if not asked:
             return None
         jobs = [self._question(candidate) for candidate in asked]
@@ -248,18 +254,31 @@ class Dispatcher:
         try:
             self._sent.note([candidate.effect for candidate in claimed], self._store, now)
         except StoreError as error:
-            self._unsent = [
-                Settlement(item.effect.id, item.effect.attempts, "retry_wait", now, error.message, next_at=item.effect.next_at or now)
-                for item in claimed
-            ]
+            self._journal_fails = True
+            for item in claimed:
+                back = Settlement(item.effect.id, item.effect.attempts, "retry_wait", now, error.message, next_at=item.effect.next_at or now)
+                self._put_back(back)
             self._give_back()
             raise
+
+    def _put_back(self, settlement: Settlement) -> None:
+        """A claim that is not followed by a hand-over. It is known here, so that no `recover` takes it for lost."""
+        self._unsent.append(settlement)
+        self._mine.add(settlement.effect)
 
     def _give_back(self) -> None:
         """Ends claims that were never followed by a hand-over. On a full disk that may fail too: then before the next claim."""
         if self._unsent:
             self._store.settle(self._unsent)
+            self._mine.difference_update(item.effect for item in self._unsent)
             self._unsent = []
+
+    def _ready(self) -> None:
+        """Before a claim. Raises StoreError while the send journal still can't be written: each claim would cost an attempt."""
+        self._give_back()
+        if self._journal_fails and self._sent is not None:
+            self._sent.probe()
+            self._journal_fails = False
 
     # ------------------------------------------------------------ hand-over
 
@@ -321,7 +340,11 @@ class Dispatcher:
 
     def _news(self, effect: EffectRow, outcome: str, reason: str, at: int) -> list[Arrival]:
         """What the log is told of an outcome after the decision."""
-        key = self._key_fields(effect) if self._key_fields is not None else {}
+        try:
+            key = self._key_fields(effect) if self._key_fields is not None else {}
+        except Exception:  # the outcome is known; that its event says less must not keep it from being recorded
+            log.exception("the key of effect %s can't be told", effect.id, extra=named("effect.no_key", effect))
+            key = {}
         return news_of(effect, outcome, reason, at, self._host.events, key)
 
     # ------------------------------------------------------------ breakers
@@ -334,31 +357,27 @@ class Dispatcher:
         """All that were needed so far, by plugin."""
         return self._breakers
 
-    @contextlib.contextmanager
-    def _trials(self) -> Iterator[None]:
-        """A claim that is not saved makes no call: a breaker must not wait for the trial that it was to be."""
-        try:
-            yield
-        except BaseException:
-            for breaker in self._breakers.values():
-                breaker.trial = False
-            raise
-
-    def _tell_breaker(self, action: str, outcome: Outcome) -> None:
-        """What a provider answered. When that opens its breaker, all that is due through it waits: looking at each would take longer."""
-        now = self._clock.now()
-        works = outcome.state in ("accepted", "failed")
-        plugin, breaker = self.provider_of(action), self.breaker(action)
-        until = breaker.note(works, now, outcome.retry_after)
-        if self._meter is not None:
-            self._meter.breaker(plugin, breaker.open_until is not None)
-        if until is None:
-            return
-        actions = [name for name, provider in self._host.providers.items() if provider == plugin and name in self._host.actions]
-        self._store.postpone(actions or [action], until)
-        log.error("%s keeps failing: nothing is handed over to it for %d s", plugin or action, (until - now) // 1000)
+    def _tell_breakers(self, answers: list[tuple[str, Outcome]]) -> None:
+        """What providers answered: (action, outcome). When that opens a breaker, all that is due through it waits: looking at each would
+        take longer. Each breaker knows before the store is asked for anything."""
+        now, opened = self._clock.now(), dict[str, tuple[str, int]]()
+        for action, outcome in answers:
+            plugin, breaker = self.provider_of(action), self.breaker(action)
+            until = breaker.note(outcome.state in ("accepted", "failed"), now, outcome.retry_after)
+            if self._meter is not None:
+                self._meter.breaker(plugin, breaker.open_until is not None)
+            if until is not None:
+                opened[plugin] = (action, until)
+        for plugin, (action, until) in opened.items():
+            log.error("%s keeps failing: nothing is handed over to it for %d s", plugin or action, (until - now) // 1000)
+            actions = [name for name, provider in self._host.providers.items() if provider == plugin and name in self._host.actions]
+            self._store.postpone(actions or [action], until)
 
     # ------------------------------------------------------------ looking up
+
+    def _askable(self) -> list[str]:
+        """Actions whose provider can be asked. What no plugin here can ask about must not stand before the others for ever."""
+        return [name for name, action in self._host.actions.items() if action.lookup is not None]
 
     def _lookup_of(self, effect: EffectRow) -> Action | None:
         """The action with its look-up in the place of its hand-over."""
@@ -388,8 +407,11 @@ class Dispatcher:
 
     def repeatable(self, effect: EffectRow) -> bool:
         """Whether handing it over again under the same key is harmless, as the settings are now."""
-        action = self._host.actions.get(effect.action)
-        return action is not None and idempotency(action, self.settings_of(effect.action)) == "key"
+        return self._repeats(effect.action)
+
+    def _repeats(self, name: str) -> bool:
+        action = self._host.actions.get(name)
+        return action is not None and idempotency(action, self.settings_of(name)) == "key"
 
     def _may_repeat(self, effect: EffectRow) -> bool:
         """After a restart: repeatable, and the provider still remembers the key."""
@@ -407,6 +429,8 @@ class _Bench:
     def __init__(self, dispatcher: Dispatcher, now: int, replay: bool) -> None:
         self._dispatcher, self._now, self._replay = dispatcher, now, replay
         self._left: int | None = None
+        self._trials: set[str] = set()  # providers that get their trial call by this claim
+        self._who = ""  # the contact that the candidate at hand would reach
         self.repeatable = False  # what is claimed this time
         self.moved = False
         self.ended: Counter = Counter()
@@ -422,12 +446,15 @@ class _Bench:
             return None
         if not self._fits(candidate.effect):  # asked first: it costs next to nothing
             return None
+        self._who = candidate.effect.contact
         verdict = None if self._replay else self._again(candidate) or self._slow(candidate)
         if verdict is not None:
             self.moved = True
             if verdict.state not in ("later", "held"):
                 self.ended[verdict.state] += 1
             return verdict
+        if self._who != candidate.effect.contact and candidate.unread(self._who):
+            return None
         return self._claim(candidate)
 
     def _fits(self, effect: EffectRow) -> bool:
@@ -451,13 +478,19 @@ class _Bench:
                 self.moved = True
                 return Verdict("later", f"{throttle.name}: at most {throttle.count:,} in {throttle.period // 1000:,} s", until)
         self._took(effect)
-        if not self._replay:
-            dispatcher.breaker(effect.action).begin(now)
-        return CLAIM._replace(spent=tuple((item.name, item.slot_of(now), item.oldest(now)) for item in throttles))
+        if not self._replay and dispatcher.breaker(effect.action).open_until is not None:
+            self._trials.add(dispatcher.provider_of(effect.action))  # it begins once the claim is durable: a claim may fail
+        return CLAIM._replace(
+            spent=tuple((item.name, item.slot_of(now), item.oldest(now)) for item in throttles),
+            contact=self._who if self._who != effect.contact else "",
+        )
 
     def _slow(self, candidate: Candidate) -> Verdict | None:
         """Put off while its provider's breaker is open."""
-        until = self._dispatcher.breaker(candidate.effect.action).stops(self._now)
+        action = candidate.effect.action
+        until = self._dispatcher.breaker(action).stops(self._now)
+        if until is None and self._dispatcher.provider_of(action) in self._trials:
+            until = self._now + 1_000
         return None if until is None else Verdict("later", "its provider keeps failing; it is tried again later", until)
 
     def _again(self, candidate: Candidate) -> Verdict | None:
@@ -466,9 +499,17 @@ class _Bench:
         over = expiry(effect, self._now)
         if over is not None:
             return over._replace(news=tuple(dispatcher._news(effect, "expired", over.detail, self._now)))
-        _, state = dispatcher.living(effect.contact, candidate.state)
+        self._who, state = dispatcher.living(effect.contact, candidate.state)
         if state is None:
             return None
+        try:
+            return self._judged(effect, state)
+        except Exception as error:  # a fault of ours, or odd data: this one waits for a person, and stops no other (P8)
+            log.exception("effect %s can't be judged", effect.id, extra=named("effect.unjudged", effect))
+            return Verdict("held", f"it could not be judged: {type(error).__name__}: {error}")
+
+    def _judged(self, effect: EffectRow, state: dict[str, Any]) -> Verdict | None:
+        dispatcher = self._dispatcher
         if dispatcher._recheck is None:
             told = effect.channel is not None and effect.message_class != "internal"
             return consent(effect, dispatcher._attributes(state)) if told else None

@@ -22,7 +22,7 @@ MAX_NAMES = 20  # messages that one mail may be about
 MAX_TEXT = 2_000  # characters of an answer that are kept
 MAX_REASON = 300
 
-_HANDLE = re.compile(r"msg_[0-9a-f]{32}")
+_HANDLE = re.compile(r"msg_[0-9a-f]{32}(?:\.[0-9a-f]{12}\b)?")  # with its proof, see `rules_engine.links`
 _MESSAGE_ID = re.compile(r"<([^<>@\s]{16,200})@[^<>@\s]{1,200}>")
 _STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
 _DAEMON = re.compile(r"mailer-daemon|postmaster|mail delivery (sub)?system", re.IGNORECASE)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -357,7 +358,7 @@ class _Rejected:
 
     def _write(self, line: Line, reason: str) -> None:
         if self._stream is None:
-            self._stream = self._path.open("wb")
+            self._stream = open(self._path, "wb", opener=_private)
         text = line.text if len(line.text) <= MAX_EVENT_BYTES else line.text[:SHOWN] + "…"
         try:
             data = orjson.dumps({"line": line.number, "reason": reason, "text": text})
@@ -371,6 +372,11 @@ class _Rejected:
             "make room, or check the folder's permissions, and import again; what was taken in is kept and is not taken twice",
             "full",
         )
+
+
+def _private(path: str, flags: int) -> int:
+    """The lines are people's data."""
+    return os.open(path, flags, 0o600)
 
 
 def _visible(text: str) -> str:

@@ -37,6 +37,7 @@ from rules_engine.store.port import Store, StoreError
 log = logging.getLogger("camp.service")
 
 POLL = 250  # ms: how long new rows of the log may wait for a sleeping service
+LEFT = 25  # ms: how soon a sleeping service looks again at what is due and could not be done
 HEARTBEAT_SECONDS = 1  # the bell rings at least so often; the loop itself looks every POLL
 MAINTENANCE_SECONDS = 600
 DRAIN = 30_000  # ms: how long the end waits for hand-overs that are under way; what is not back by then is `unknown` at the next start
@@ -191,9 +192,11 @@ class Service:
         return turn is not None or handed or fed
 
     def pause(self) -> int:
-        """Milliseconds until something is due, at most POLL."""
+        """Milliseconds until something is due, at most POLL. What is due and was left by the beat before waits for something else: a lane
+        (its end wakes us), a look-up under way, a plugin that is missing."""
         due = [at for at in (self._store.next_wake(), self._store.next_effect() if self.dispatcher else None) if at is not None]
-        return max(1, min(POLL, min(due) - self._clock.now())) if due else POLL
+        left = min(due) - self._clock.now() if due else POLL
+        return min(POLL, left) if left > 0 else LEFT
 
     def _pump_all(self, until: int | None) -> bool:
         while not self.stop.wanted:

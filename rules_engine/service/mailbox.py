@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from rules_engine import links
 from rules_engine.clock import Clock
 from rules_engine.facts import Event
 from rules_engine.service import inbound
@@ -44,7 +45,7 @@ def poll(
     """Looks at the mailbox of the settings once. dry_run: tells, records and marks nothing. Raises Trouble if it can't be used, StoreError."""
     with open_box(settings) as box:
         items = box.fetch(LIMIT if limit is None else limit)
-        judged = [judge(store, clock, item, key_fields, dry_run) for item in items]
+        judged = [judge(store, clock, item, key_fields, dry_run, settings.get("keys") or ()) for item in items]
         if not dry_run:
             box.finish([mark for mark, _ in judged])
     return _sum(judged)
@@ -57,13 +58,16 @@ def _sum(judged: Sequence[tuple[Mark, str]]) -> Polled:
 # ---------------------------------------------------------------- one mail
 
 
-def judge(store: Store, clock: Clock, item: Item, key_fields: KeyFields | None = None, dry_run: bool = False) -> tuple[Mark, str]:
-    """Records what one mail says; how it is to be marked, and why if it is put aside. Raises StoreError: then it is read again."""
+def judge(
+    store: Store, clock: Clock, item: Item, key_fields: KeyFields | None = None, dry_run: bool = False, keys: Sequence[str] = ()
+) -> tuple[Mark, str]:
+    """Records what one mail says; how it is to be marked, and why if it is put aside. keys: of signed links; with them a message is only
+    believed to be meant where its name is proven. Raises StoreError: then it is read again."""
     try:
         finding = inbound.read(item.data)
     except inbound.Unreadable as error:
         return _aside(store, clock, item, str(error), dry_run)
-    effect = next(filter(None, map(store.find_effect, finding.names)), None)
+    effect = next((found for name in finding.names if (found := _meant(store, name, keys)) is not None), None)
     if effect is None or finding.kind in ("other", "delayed"):
         return Mark(item, "other" if effect is None else finding.kind), ""
     try:
@@ -71,6 +75,21 @@ def judge(store: Store, clock: Clock, item: Item, key_fields: KeyFields | None =
     except BadData as error:
         return _aside(store, clock, item, f"it can't be stored: {error}", dry_run)
     return Mark(item, finding.kind if fresh else "known"), ""
+
+
+def _meant(store: Store, name: str, keys: Sequence[str]) -> EffectRow | None:
+    """The effect of a name in a mail. A handle follows from ids that can be guessed, so whoever forges a bounce could stop a stranger's mail:
+    of what the plugin `email` sends, which proves its names where there are keys, only a proven one counts. A provider's own id is its
+    secret and the recipient's."""
+    handle, _, proof = name.partition(".")
+    known = store.find_effect(name)
+    effect = known or (store.find_effect(handle) if proof else None)
+    if effect is None or not keys or effect.handle != handle or not effect.action.startswith("email."):
+        return effect
+    if links.is_proven(keys, name):
+        return effect
+    log.warning("a mail names %s without the proof that it is ours; it is not believed", handle)
+    return None
 
 
 def _aside(store: Store, clock: Clock, item: Item, reason: str, dry_run: bool) -> tuple[Mark, str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rules_engine.store.port import EffectRow, HandOver, Store, StoreError
+from rules_engine.store.syncing import sync
 
 log = logging.getLogger("camp.sent")
 
@@ -79,6 +80,7 @@ class SentJournal:
             raise StoreError(problem, ADOPT, "adopt")
         if not self.path.exists():
             self._begin(store)
+        self.close()  # a worker whose leases change opens it anew
         self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         self._end = self._whole()
 
@@ -122,7 +124,7 @@ class SentJournal:
                 stream.flush()
                 os.fsync(descriptor)
             os.replace(draft, self.path)
-            _sync_folder(self.path.parent)
+            sync(self.path.parent)
         except OSError as error:
             raise _trouble(self.path, error) from error
         store.note("journal", "1")
@@ -151,6 +153,19 @@ class SentJournal:
             self._cut()
             raise _trouble(self.path, error) from error
         self._end += len(data)
+
+    def probe(self) -> None:
+        """Whether a line could be written now, found out without writing one. Raises StoreError."""
+        assert self._file is not None, "reconcile comes first"
+        data = b" " * 100  # no line: what a power cut leaves of it is cut off by the next start
+        try:
+            if os.pwrite(self._file, data, self._end) != len(data):
+                raise OSError(28, "No space left on device")
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise _trouble(self.path, error) from error
+        finally:
+            self._cut()
 
     def _cut(self) -> None:
         """Half a line must not grow into a wrong one."""
@@ -233,11 +248,3 @@ def _trouble(path: Path, error: OSError) -> StoreError:
         "free some space on that disk" if full else "look at the disk and at the permissions of the file and its folder",
         "full" if full else "io",
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -87,11 +87,15 @@ class Database:
             raise StoreError(
                 f"there is no database {self.path}", "make one with `camp init`, or import something first", "missing"
             )
+        fresh = not self.path.exists()
         # Pragmas come after the connection, one by one: peewee would set them inside connect(), where "locked" can't be told
         # apart.
         self.peewee = self.driver(str(self.path), timeout=BUSY_SECONDS)
         try:
             self.peewee.connect()
+            if fresh:  # people's data: for the service's user alone; the log and its index beside it get the same rights from SQLite
+                with contextlib.suppress(OSError):
+                    self.path.chmod(0o600)
             self.raw = self.peewee.connection()
             self._refuse_foreign()
             self._set_pragmas()

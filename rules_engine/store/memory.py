@@ -302,9 +302,9 @@ class MemoryStore:
             if seen[effect.state, effect.action] > limit:
                 continue
             state = self._contacts.get(effect.contact)
-            pending = any(row.cause.contact == effect.contact for row in self.read_log(self._position.cursor, len(self._log)))
+            pending = self._unread(effect.contact)
             paused = EVERYTHING in self._pauses or effect.ruleset in self._pauses
-            candidate = Candidate(effect, state.state if state else None, pending, paused, self._used)
+            candidate = Candidate(effect, state.state if state else None, pending, paused, self._used, self._unread)
             verdict = judge(candidate)
             if verdict is None:
                 continue
@@ -324,6 +324,9 @@ class MemoryStore:
             self._effects[effect.id] = effect
         return claimed
 
+    def _unread(self, contact: str) -> bool:
+        return any(row.cause.contact == contact for row in self.read_log(self._position.cursor, len(self._log)))
+
     def _ripe(self) -> Iterator[EffectRow]:
         """What can be claimed once its time has come; what a pause has parked has none."""
         return (row for row in self._effects.values() if row.state in ("ready", "retry_wait") and row.next_at is not None)
@@ -335,7 +338,7 @@ class MemoryStore:
     def _cancel(self, item: Cancel) -> None:
         for effect in list(self._effects.values()):
             same = (effect.contact, effect.ruleset, effect.instance) == (item.contact, item.ruleset, item.instance)
-            late = item.after is None or (effect.next_at is not None and effect.next_at > item.after)
+            late = item.after is None or effect.next_at is None or effect.next_at > item.after
             if same and late and effect.state in UNSENT_STATES:
                 self._effects[effect.id] = effect._replace(
                     state="cancelled", detail=codec.plain(item.reason), settled_at=item.at, next_at=None
@@ -388,9 +391,10 @@ class MemoryStore:
                 lost.append(changed)
         return lost
 
-    def lookups(self, now: int, limit: int) -> list[Candidate]:
+    def lookups(self, now: int, limit: int, actions: Collection[str] | None = None) -> list[Candidate]:
         """See Store."""
         asked = [row for row in self._effects.values() if row.state == "unknown" and row.next_at is not None and row.next_at <= now]
+        asked = [row for row in asked if actions is None or row.action in actions]
         asked.sort(key=lambda row: (row.next_at, row.seq))
         states = ((row, self._contacts.get(row.contact)) for row in asked[:limit])
         return [Candidate(row, known.state if known else None, False) for row, known in states]

@@ -184,14 +184,15 @@ class EffectRow(NamedTuple):
 
 class Candidate(NamedTuple):
     """An effect that is due, as the claim sees it in its transaction: the contact's state now, whether the log holds unread news of
-    the contact, whether an operator paused its campaign, and what a throttle has let through since a slot: (how many, the oldest slot
-    with any)."""
+    the contact, whether an operator paused its campaign, what a throttle has let through since a slot: (how many, the oldest slot
+    with any), and whether the log holds unread news of another contact (into which this one was merged)."""
 
     effect: EffectRow
     state: bytes | None
     pending: bool
     paused: bool = False
     used: Callable[[str, int], tuple[int, int | None]] = lambda name, slot: (0, None)
+    unread: Callable[[str], bool] = lambda contact: False
 
 
 class Verdict(NamedTuple):
@@ -200,7 +201,8 @@ class Verdict(NamedTuple):
     state: `claimed`; or what ends it (`cancelled`, `expired`, `suppressed`, `capped`); or `held` for a person; or `later`: it stays as
     it is and is looked at again at next_at, or, without one, when what stopped it is lifted (`resume`).
     news: what the log is told. spent: for each throttle its name, the slot that the claim counts in, and the oldest slot that still
-    matters (both the slot's first moment, ms).
+    matters (both the slot's first moment, ms). contact: who is reached, where the effect's contact was merged into another; that one must
+    have no unread news either.
     """
 
     state: str
@@ -208,6 +210,7 @@ class Verdict(NamedTuple):
     next_at: int | None = None
     news: tuple[Arrival, ...] = ()
     spent: tuple[tuple[str, int, int], ...] = ()
+    contact: str = ""
 
 
 CLAIM = Verdict("claimed")
@@ -415,8 +418,8 @@ class Store(Protocol):
         others `unknown`, to be looked up at `lookup_at`, which are returned. but: those that are under way in this process. Call it
         under the run lock only."""
 
-    def lookups(self, now: int, limit: int) -> list[Candidate]:
-        """Unknown effects whose provider is to be asked by now, oldest first."""
+    def lookups(self, now: int, limit: int, actions: Collection[str] | None = None) -> list[Candidate]:
+        """Unknown effects whose provider is to be asked by now, oldest first; only those of these actions."""
 
     def report(self, effect: str, state: str, detail: str, now: int) -> bool:
         """Evidence from outside (a provider's webhook, a bounce): moves an effect on as REPORTS allows; whether it did."""

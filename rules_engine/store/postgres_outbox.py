@@ -66,8 +66,7 @@ _NEXT = (
 )
 _CLAIM = (
     "UPDATE effect SET state = 'claimed', attempts = attempts + 1, claimed_at = %s, first_claimed_at = coalesce(first_claimed_at, %s), "
-    "claimer = %s WHERE seq = ANY(%s) "
-    "AND (contact <> ALL(%s) OR NOT EXISTS (SELECT 1 FROM pending WHERE pending.contact = effect.contact)) RETURNING seq"
+    "claimer = %s WHERE seq = ANY(%s)"
 )
 _END = "UPDATE effect SET state = %s, detail = %s, settled_at = %s, next_at = NULL WHERE seq = %s"
 _LATER = "UPDATE effect SET next_at = %s, detail = %s WHERE seq = %s"
@@ -96,7 +95,7 @@ _ADD_AUDIT = "INSERT INTO audit (at, who, what, detail) VALUES (%s, %s, %s, %s)"
 _SPEND = "INSERT INTO throttle (name, slot, used) VALUES (%s, %s, 1) ON CONFLICT (name, slot) DO UPDATE SET used = throttle.used + 1"
 _CANCEL = (
     "UPDATE effect SET state = 'cancelled', detail = %s, settled_at = %s, next_at = NULL WHERE contact = %s AND ruleset = %s "
-    "AND instance = %s AND state = ANY(%s) AND (%s::bigint IS NULL OR next_at > %s)"
+    "AND instance = %s AND state = ANY(%s) AND (%s::bigint IS NULL OR next_at IS NULL OR next_at > %s)"
 )
 
 
@@ -159,10 +158,12 @@ class PostgresOutbox:
             return []
         if not news:
             cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", (APPEND_LOCK,))
-        seqs = Bigints(candidate.effect.seq for candidate, _ in chosen)
-        fresh = Texts(candidate.effect.contact for candidate, _ in chosen if not candidate.pending)
-        taken = {seq for (seq,) in cursor.execute(_CLAIM, (now, now, self.worker, seqs, fresh)).fetchall()}
-        return [candidate._replace(effect=claimed_effect(candidate.effect, now)) for candidate, _ in chosen if candidate.effect.seq in taken]
+        fresh = [name for candidate, verdict in chosen if not candidate.pending for name in (candidate.effect.contact, verdict.contact) if name]
+        found = cursor.execute("SELECT DISTINCT contact FROM pending WHERE contact = ANY(%s)", (Texts(fresh),)).fetchall()
+        late = {contact for (contact,) in found}
+        taken = [item for item, verdict in chosen if item.pending or late.isdisjoint((item.effect.contact, verdict.contact))]
+        cursor.execute(_CLAIM, (now, now, self.worker, Bigints(candidate.effect.seq for candidate in taken)))
+        return [candidate._replace(effect=claimed_effect(candidate.effect, now)) for candidate in taken]
 
     def _put_off(self, cursor: Any, seq: int, verdict: Verdict, now: int) -> None:
         """What is not claimed: later, held, or ended."""
@@ -188,9 +189,12 @@ class PostgresOutbox:
             sql = "SELECT coalesce(sum(used), 0)::bigint, min(slot) FROM throttle WHERE name = %s AND slot >= %s"
             return cursor.execute(sql, (name, slot)).fetchone()
 
+        def unread(contact: str) -> bool:
+            return cursor.execute("SELECT 1 FROM pending WHERE contact = %s LIMIT 1", (contact,)).fetchone() is not None
+
         for row in due_rows:
             effect = effect_row(row[:-2])
-            yield Candidate(effect, row[-2], bool(row[-1]), EVERYTHING in paused or effect.ruleset in paused, used)
+            yield Candidate(effect, row[-2], bool(row[-1]), EVERYTHING in paused or effect.ruleset in paused, used, unread)
 
     def _cancel(self, cursor: Any, cancels: Sequence[Cancel]) -> None:
         """Messages of instances that have ended."""
@@ -278,12 +282,13 @@ class PostgresOutbox:
         """Whether a worker that is no more has left claims in this store's shards."""
         return bool(self._db.one(f"SELECT 1 {_LEFT} AND claimer IS DISTINCT FROM %s LIMIT 1", (self.mine, self.worker, [], self.worker)))
 
-    def lookups(self, now: int, limit: int) -> list[Candidate]:
+    def lookups(self, now: int, limit: int, actions: Collection[str] | None = None) -> list[Candidate]:
         """See Store."""
         rows = self._db.rows(
             f"SELECT {_EFFECT}, contact.state FROM effect LEFT JOIN contact ON contact.id = effect.contact "
-            "WHERE effect.state = 'unknown' AND effect.next_at <= %s AND effect.shard = ANY(%s) ORDER BY effect.next_at, effect.seq LIMIT %s",
-            (now, self.mine, limit),
+            "WHERE effect.state = 'unknown' AND effect.next_at <= %s AND effect.shard = ANY(%s) "
+            "AND (%s::text[] IS NULL OR effect.action = ANY(%s)) ORDER BY effect.next_at, effect.seq LIMIT %s",
+            (now, self.mine, *2 * [None if actions is None else list(actions)], limit),
         )
         return [Candidate(effect_row(row[:-1]), row[-1], False) for row in rows]
 

@@ -72,7 +72,7 @@ _SPEND = (
 )
 _CANCEL = (
     f"UPDATE effect SET state = 'cancelled', detail = ?, settled_at = ?, next_at = NULL WHERE contact = ? AND ruleset = ? "
-    f"AND instance = ? AND state IN ({', '.join(repr(state) for state in UNSENT_STATES)}) AND (? IS NULL OR next_at > ?)"
+    f"AND instance = ? AND state IN ({', '.join(repr(state) for state in UNSENT_STATES)}) AND (? IS NULL OR next_at IS NULL OR next_at > ?)"
 )
 
 
@@ -156,6 +156,10 @@ class Outbox:
             sql = "SELECT coalesce(sum(used), 0), min(slot) FROM throttle WHERE name = ? AND slot >= ?"
             return raw.execute(sql, (name, slot)).fetchone()
 
+        def unread(contact: str) -> bool:
+            sql = "SELECT 1 FROM event WHERE contact = ? AND status = 0 AND seq > ? LIMIT 1"
+            return raw.execute(sql, (contact, cursor)).fetchone() is not None
+
         found: list[tuple] = []
         for state in _CLAIMABLE:
             for (action,) in raw.execute(_DUE_ACTIONS.format(state=state)).fetchall():
@@ -164,7 +168,7 @@ class Outbox:
         found.sort(key=lambda row: (row[_NEXT_AT], row[_SEQ]))
         for row in found:
             effect = effect_row(row[:-2])
-            yield Candidate(effect, row[-2], bool(row[-1]), EVERYTHING in paused or effect.ruleset in paused, used)
+            yield Candidate(effect, row[-2], bool(row[-1]), EVERYTHING in paused or effect.ruleset in paused, used, unread)
 
     def _cancel(self, raw: Any, cancels: Sequence[Cancel]) -> None:
         """Messages of instances that have ended."""
@@ -224,12 +228,13 @@ class Outbox:
                     lost.append(effect._replace(state=state, detail=detail, settled_at=now, next_at=next_at))
         return lost
 
-    def lookups(self, now: int, limit: int) -> list[Candidate]:
+    def lookups(self, now: int, limit: int, actions: Collection[str] | None = None) -> list[Candidate]:
         """See Store."""
+        only = "" if actions is None else f"AND effect.action IN ({', '.join('?' for _ in actions)}) "
         rows = self._db.rows(
             f"SELECT {_EFFECT}, contact.state FROM effect LEFT JOIN contact ON contact.id = effect.contact "
-            "WHERE effect.state = 'unknown' AND effect.next_at <= ? ORDER BY effect.next_at, effect.seq LIMIT ?",
-            (now, limit),
+            f"WHERE effect.state = 'unknown' AND effect.next_at <= ? {only}ORDER BY effect.next_at, effect.seq LIMIT ?",
+            (now, *(actions or ()), limit),
         )
         return [Candidate(effect_row(row[:-1]), row[-1], False) for row in rows]
 

@@ -32,6 +32,7 @@ from rules_engine.store.port import (
     StoreError,
     chunks,
 )
+from rules_engine.store.syncing import sync
 
 _OF_KEYS = "IN (SELECT value FROM json_each(?))"
 _ENDED = ", ".join(f"'{state}'" for state in ENDED)
@@ -259,10 +260,10 @@ class Upkeep:
                     progress=None if progress is None else lambda _, left, total: progress(total - left, total),
                 )
                 copy.execute("PRAGMA journal_mode = DELETE").fetchall()
-            _sync(draft)
+            sync(draft)
             _compare(draft, counts)
             os.link(draft, target)  # fails if somebody made it meanwhile
-            _sync(target.parent)
+            sync(target.parent)
         except FileExistsError as error:
             raise StoreError(
                 f"{target} is there already, and a backup is never overwritten", "name another file", "exists"
@@ -354,11 +355,3 @@ def _compare(draft: Path, counts: Counts) -> None:
         raise StoreError(
             f"the backup {draft} does not hold what the database held", "this is a fault of Camp; please report it"
         )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

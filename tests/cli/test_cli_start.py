@@ -211,6 +211,14 @@ def test_secrets_are_not_shown(shop):
     assert "(hidden)" in answer.out
 
 
+def test_secrets_in_headers_and_addresses_are_not_shown(shop):
+    with open(shop.folder / "camp.toml", "a") as file:
+        file.write('[webhook]\nurl = "https://shop:hunter2@crm.example/x"\n[webhook.headers]\nAuthorization = "Bearer hunter2"\nCookie = "hunter2"\n')
+    for answer in (shop("config", "show"), shop("config", "show", "--json"), shop("doctor")):
+        assert "hunter2" not in answer.out + answer.err
+    assert "https://(hidden)@crm.example/x" in shop("config", "show").out
+
+
 def test_plugin_settings_from_the_environment_win(shop):
     found = _settings(shop, env={"CAMP_EMAIL_PASSWORD": "hunter2", "CAMP_EMAIL_TRANSPORT": "smtp"})
     assert found["email.password"] == {"name": "email.password", "value": "(hidden)", "source": "CAMP_EMAIL_PASSWORD"}

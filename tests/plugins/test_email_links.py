@@ -316,3 +316,11 @@ def test_notices_that_can_not_be_addressed(project, params, contact, words):
     write(project, a__txt="Subject: s\n\nb")
     outcome = plugin.notify(make_call("email.notify", project, "a", params, settings=SETTINGS, contact={"id": "ana", **contact}))
     assert outcome.state == "failed" and words in outcome.detail
+
+
+def test_the_message_id_and_the_return_path_carry_the_proof_that_they_are_ours(project):
+    write(project, a__txt="Subject: Hi\n\nHello.")
+    call = make_call("email.send", project, "a", settings={**SETTINGS, "envelope_from": "newsletter+{handle}@example.com"})
+    name = _mail.compose(call).message_id.strip("<>").partition("@")[0]
+    assert name == links.proven(KEY, call.key) and links.is_proven(KEY, name)
+    assert _mail._envelope(call, "shop@example.com") == f"newsletter+{name}@example.com"

@@ -51,3 +51,10 @@ def test_a_handle_is_safe_and_stable():
     assert links.handle("welcome/a b/ana/1") == links.handle("welcome/a b/ana/1")
     assert links.handle("a") != links.handle("b")
     assert all(char.isalnum() or char == "_" for char in links.handle("ü\n<\ud800>"))
+
+
+def test_a_proven_handle_can_not_be_worked_out():
+    name = links.proven("key", "welcome/s/ana/1")
+    assert name.startswith(links.handle("welcome/s/ana/1") + ".") and links.is_proven(["new", "key"], name)
+    assert not links.is_proven("other", name) and not links.is_proven("key", links.handle("welcome/s/ana/1"))
+    assert not links.is_proven("key", links.handle("welcome/s/bob/1") + name[36:]) and not links.is_proven((), name)

@@ -258,3 +258,9 @@ def test_contacts_from_csv(store, write):
         ("ana", 77, {"email": "a@x"}),
         ("ben", 77, {"points": "5"}),
     ]
+
+
+def test_lines_that_are_kept_aside_are_for_the_service_alone(store, write):
+    path = write("no json")
+    ingest.import_events(store, path, read_event)
+    assert path.with_name(path.name + ".rejected.jsonl").stat().st_mode & 0o777 == 0o600

@@ -20,6 +20,7 @@ from rules_engine import host
 from rules_engine.actions import Outcome
 from rules_engine.decisions import Effect
 from rules_engine.links import handle
+from rules_engine.links import proven as proven_handle
 from rules_engine.service import inbound, mailbox, mailfolders
 from rules_engine.service.dispatch import Dispatcher
 from rules_engine.service.runner import DirectRunner
@@ -292,6 +293,28 @@ def test_key_fields_go_along(store, clock):
     sent(store, clock)
     mailbox.judge(store, clock, item(reply()), lambda effect: {"order_id": "A"})
     assert told(store)[0][1]["order_id"] == "A"
+
+
+@pytest.mark.parametrize("make", [dsn, arf, reply])
+def test_a_forged_mail_that_names_a_message_is_not_believed_where_names_are_proven(store, clock, make):
+    """A handle is a hash of an effect's id, which a stranger may guess; the proof beside it needs the key."""
+    keys, proven = ("new key", "the key"), proven_handle("the key", EFFECT)
+    sent(store, clock)
+    forged = [make(), make().replace(OURS.encode(), f"{OURS}.000000000000".encode())]
+    for number, data in enumerate(forged):
+        assert mailbox.judge(store, clock, item(data, str(number)), keys=keys)[0].kind == "other"
+    assert told(store) == [] and store.effect(EFFECT).state == "accepted"
+    honest = make().replace(OURS.encode(), proven.encode())
+    assert mailbox.judge(store, clock, item(honest), keys=keys)[0].kind in ("bounce", "complaint", "reply")
+    assert len(told(store)) == 1
+
+
+def test_a_proven_name_in_the_return_path_counts_and_so_does_a_providers_own(store, clock):
+    sent(store, clock, provider_id="0102018e-provider-name")
+    returned = dsn(original="").replace(b"To: shop@example.com", f"To: bounces+{proven_handle('the key', EFFECT)}@example.com".encode())
+    assert mailbox.judge(store, clock, item(returned, "1"), keys=("the key",))[0].kind == "bounce"
+    renamed = dsn(mail_id="<d2@mx>").replace(OURS.encode(), b"0102018e-provider-name")
+    assert mailbox.judge(store, clock, item(renamed, "2"), keys=("the key",))[0].kind == "bounce"
 
 
 # ---------------------------------------------------------------- Maildir and IMAP

@@ -348,3 +348,20 @@ def test_the_models_describe_what_the_migrations_make(file):
     assert names == {table._meta.table_name for table in TABLES}
     adds = re.compile(r"CREATE |INSERT OR IGNORE |INSERT INTO meta |ALTER TABLE \w+ ADD COLUMN ")  # it never drops or rewrites what is kept
     assert [statement for script in MIGRATIONS for statement in statements(script) if not adds.match(statement)] == []
+
+
+def test_a_new_file_and_what_stands_beside_it_belong_to_the_service_alone(tmp_path):
+    """People's data, and the secret of the hashes that an erasure leaves."""
+    before = os.umask(0o022)
+    try:
+        store = SqliteStore(tmp_path / "camp.db")
+        store.record_events([event("e1")])
+        assert {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir() if file.stat().st_size} == {
+            name: 0o600 for name in ("camp.db", "camp.db-wal", "camp.db-shm")
+        }
+        store.close()
+        (tmp_path / "camp.db").chmod(0o640)
+        SqliteStore(tmp_path / "camp.db").close()
+        assert (tmp_path / "camp.db").stat().st_mode & 0o777 == 0o640, "what an operator chose stays"
+    finally:
+        os.umask(before)

@@ -21,6 +21,7 @@ from rules_engine.service.web.problems import PersonalProblem, Problem, busy
 from rules_engine.service.web.rate import Rate
 from rules_engine.service.web.reader import Reader
 from rules_engine.service.web.settings import WebSettings
+from rules_engine.service.web.signatures import TOLERANCE, Once
 from rules_engine.service.web.writer import Then, Writer
 from rules_engine.store import codec
 from rules_engine.store.port import Arrival, EffectRow, Store, StoreError
@@ -53,10 +54,12 @@ class Web:
     view: Callable[[EffectRow, Mapping[str, Any]], tuple[str, str]] | None = None
     visits: Rate = field(init=False)
     posts: Rate = field(init=False)
+    mailgun: Once = field(init=False)
 
     def __post_init__(self) -> None:
         self.visits = Rate(self.settings.visits_per_minute, self.clock)
         self.posts = Rate(self.settings.forms_per_minute, self.clock)
+        self.mailgun = Once(self.clock, 2_000 * TOLERANCE)
 
     # ------------------------------------------------------------ before the body is read
 
@@ -87,7 +90,7 @@ class Web:
         problem = PersonalProblem if personal else Problem
         later = {"Retry-After": "5"}
         try:
-            return await asyncio.wait_for(self.writer.submit(arrivals, keep=keep, then=then), PATIENCE)
+            return await asyncio.wait_for(self.writer.submit(arrivals, wish=keep, then=then), PATIENCE)
         except StoreError as error:
             said = "it is not on the disk yet; it will be written as soon as it can be" if keep else f"it could not be kept: {error.kind}; try again"
             raise problem(503, "store-unavailable", said, later) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict
 
 from rules_engine.clock import Clock
@@ -17,7 +18,7 @@ class Rate:
 
     def wait(self, address: str) -> int:
         """0 if one more may come now, else the seconds until then."""
-        now = self._clock.now()
+        now, address = self._clock.now(), network(address)
         left, at = self._left.pop(address, (self._size, now))
         left = min(self._size, left + (now - at) * self._per_ms)
         taken = left >= 1
@@ -25,3 +26,14 @@ class Rate:
         if len(self._left) > self._addresses:
             self._left.popitem(last=False)
         return 0 if taken else max(1, int((1 - left) / self._per_ms / 1000) + 1)
+
+
+def network(address: str) -> str:
+    """Who is meant by an address: of IPv6 one customer has a /64 at least, so that is one; a mapped IPv4 address is that one."""
+    if ":" not in address:
+        return address
+    try:
+        ip = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ip.ipv4_mapped or ipaddress.IPv6Network((ip, 64), strict=False))

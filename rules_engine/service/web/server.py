@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import httptools  # noqa: F401  uvicorn and Starlette look for these two only when they need them
 import python_multipart  # noqa: F401
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from rules_engine.limits import MAX_CONNECTIONS
+from rules_engine.limits import MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEAD_SECONDS
 from rules_engine.service.web.address import shown
 from rules_engine.service.web.app import build_app
 from rules_engine.service.web.core import Web
@@ -37,6 +40,58 @@ def bind(host: str, port: int) -> socket.socket:
     return made
 
 
+class Guarded(HttpToolsProtocol):
+    """uvicorn's protocol, which alone waits for ever for the end of a request's headers, however many there are: a thousand silent
+    connections would be all that the service has."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _head = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """The first request must come soon."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """What of it belongs to a body is not counted: by then the headers have ended."""
+        self._head += len(data)
+        super().data_received(data)
+        if self._timer is not None and self._head > MAX_HEAD_BYTES:
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._watch()
+
+    def on_headers_complete(self) -> None:
+        """Its body is watched by whoever reads it."""
+        self._unwatch()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        self._unwatch()
+        self._head = 0
+        self._timer = self.loop.call_later(MAX_HEAD_SECONDS, self._late)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        self._timer = None
+        if self.cycle is not None and not self.cycle.response_complete:  # an earlier request on this line is still being answered
+            self._timer = self.loop.call_later(MAX_HEAD_SECONDS, self._late)
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+
 class WebServer:
     """A context: inside it, requests are answered. on_death: called if the server ends by itself."""
 
@@ -52,7 +107,7 @@ class WebServer:
             server_header=False,
             ws="none",
             loop="asyncio",
-            http="httptools",
+            http=Guarded,
             lifespan="on",
             proxy_headers=bool(proxies),
             forwarded_allow_ips=proxies,

@@ -6,11 +6,14 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
+from rules_engine.clock import Clock
 from rules_engine.service.web.auth import same
 
 TOLERANCE = 300  # seconds that a stamp may be off; an older one may be a replay
+MOST = 50_000  # tokens that are remembered
 
 
 def standard(secrets: Iterable[str], headers: Mapping[str, str], body: bytes, now: int) -> str:
@@ -51,6 +54,22 @@ def mailgun(keys: Iterable[str], signature: Mapping[str, object], now: int) -> s
     signed = (stamp + token).encode("utf-8", "surrogatepass")
     good = [same(hmac.new(key.encode(), signed, hashlib.sha256).hexdigest(), said) for key in keys]
     return "" if any(good) else "the signature does not fit"
+
+
+class Once:
+    """Which body came with a signed token. Mailgun signs a token and not the body, so whoever sees one request could send another under
+    its signature; a repeat of the same one is welcome. Remembers for `milliseconds`, in this process only."""
+
+    def __init__(self, clock: Clock, milliseconds: int) -> None:
+        self._clock, self._for = clock, milliseconds
+        self._seen: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
+
+    def fits(self, token: str, body: bytes) -> bool:
+        """False: the token came with another body before."""
+        now, content = self._clock.now(), hashlib.sha256(body).digest()
+        while self._seen and (len(self._seen) >= MOST or next(iter(self._seen.values()))[0] < now - self._for):
+            self._seen.popitem(last=False)
+        return self._seen.setdefault(token, (now, content))[1] == content
 
 
 def twilio(tokens: Iterable[str], url: str, fields: Mapping[str, str], said: str) -> str:

@@ -38,8 +38,11 @@ async def post_webhook(web: Web, request: Request) -> Response:
         _verified(signatures.basic(hook.user, hook.secrets, request.headers.get("authorization", "")), {"WWW-Authenticate": 'Basic realm="camp"'})
         return await _reports(web, hook, providers.postmark(_object(body)))
     value = _object(body)
-    signature = value.get("signature")
-    _verified(signatures.mailgun(hook.secrets, signature if isinstance(signature, Mapping) else {}, web.clock.now()))
+    said = value.get("signature")
+    signature = said if isinstance(said, Mapping) else {}
+    _verified(signatures.mailgun(hook.secrets, signature, web.clock.now()))
+    if not web.mailgun.fits(short(hook.name, signature.get("timestamp"), signature.get("token")), body):
+        _verified("the signature came with another body before")
     return await _reports(web, hook, providers.mailgun(value))
 
 

@@ -31,12 +31,14 @@ Then = Callable[[Store], None]
 
 
 class _Job(NamedTuple):
-    """arrivals; who waits for them; keep: try again for ever, for nobody will ask again; then: what else to write behind them."""
+    """arrivals; who waits for them; keep: try again for ever, for nobody will ask again; then: what else to write behind them; wish: what a
+    person wants (an unsubscribe), which no number of visits may drive out."""
 
     arrivals: Sequence[Arrival]
     future: asyncio.Future | None
     keep: bool
     then: Then | None
+    wish: bool = False
 
 
 _END = _Job((), None, False, None)
@@ -51,6 +53,7 @@ class Writer:
         self._open, self._clock, self._group, self._max_queue, self._max_backlog = open_store, clock, group, max_queue, max_backlog
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._kept: deque[_Job] = deque()
+        self._wishes: deque[_Job] = deque()
         self._lock = threading.Lock()
         self._waiting = 0  # arrivals in the queue
         self._store: Store | None = None
@@ -80,11 +83,13 @@ class Writer:
         """Arrivals in the queue."""
         return self._waiting
 
-    def submit(self, arrivals: Sequence[Arrival], *, keep: bool = False, then: Then | None = None) -> asyncio.Future[list[Fate]]:
+    def submit(
+        self, arrivals: Sequence[Arrival], *, keep: bool = False, then: Then | None = None, wish: bool = False
+    ) -> asyncio.Future[list[Fate]]:
         """Done when all of it is durable, with the fate of each; StoreError where it is not. Call it in a running event loop. keep: it is
-        written when it can be, whatever happens to whoever waits."""
+        written when it can be, whatever happens to whoever waits; wish: and before all visits."""
         future: asyncio.Future[list[Fate]] = asyncio.get_running_loop().create_future()
-        self._put(_Job(arrivals, future, keep, then))
+        self._put(_Job(arrivals, future, keep or wish, then, wish))
         return future
 
     def _put(self, job: _Job) -> None:
@@ -102,14 +107,8 @@ class Writer:
     def _run(self) -> None:
         try:
             while not self._ending:
-                jobs = self._gather()
-                if jobs:
-                    self._write(jobs)
-                elif self._kept:
-                    self._retry()
-                if self._clock.now() >= self._next_look:
-                    self._look()
-            if self._kept:
+                self._turn()
+            if self._any_kept:
                 self._retry()
         except BaseException:
             log.exception("the writer of the web ended")
@@ -119,10 +118,23 @@ class Writer:
             if self._store is not None:
                 self._store.close()
 
+    @property
+    def _any_kept(self) -> bool:
+        return bool(self._kept or self._wishes)
+
+    def _turn(self) -> None:
+        jobs = self._gather()
+        if jobs:
+            self._write(jobs)
+        elif self._any_kept:
+            self._retry()
+        if self._clock.now() >= self._next_look:
+            self._look()
+
     def _gather(self) -> list[_Job]:
         """What is in the queue, up to a group; waits a while for a first one."""
         try:
-            job = self._jobs.get(timeout=self._pause if self._kept else IDLE_SECONDS)
+            job = self._jobs.get(timeout=self._pause if self._any_kept else IDLE_SECONDS)
         except queue.Empty:
             return []
         if self._together > 1:
@@ -148,7 +160,7 @@ class Writer:
     def _look(self) -> None:
         """Once a second: what is kept, whether the store takes writes, how far the engine is behind."""
         self._next_look = self._clock.now() + int(IDLE_SECONDS * 1000)
-        if self._kept:
+        if self._any_kept:
             self._retry()
             return
         try:
@@ -156,7 +168,7 @@ class Writer:
             store.quiet_now(store.position().cursor)  # takes the lock for writing, writes nothing
             self.backlog = store.unread(self._max_backlog + 1)
             self.trouble = None
-        except StoreError as error:
+        except Exception as error:
             self._troubled(error)
 
     def _opened(self) -> Store:
@@ -168,10 +180,7 @@ class Writer:
         try:
             fates = self._record(jobs)
         except Exception as error:
-            if isinstance(error, StoreError):
-                self._troubled(error)
-            else:
-                log.exception("a group could not be written")
+            self._troubled(error)
             self._keep([job for job in jobs if job.keep])
             _tell([(job.future, None, error) for job in jobs])
             return
@@ -202,16 +211,22 @@ class Writer:
         return None
 
     def _keep(self, jobs: list[_Job]) -> None:
-        """The newest are kept: of an outage that lasts, the latest visits are worth more."""
-        self._kept.extend(job._replace(future=None) for job in jobs)
-        while len(self._kept) > MAX_KEPT_VISITS:
-            self._kept.popleft()
+        """The newest are kept: of an outage that lasts, the latest visits are worth more. Wishes have a room of their own."""
+        for job in jobs:
+            (self._wishes if job.wish else self._kept).append(job._replace(future=None))
+        for line in (self._kept, self._wishes):
+            self._drop(line)
+
+    def _drop(self, line: deque[_Job]) -> None:
+        while len(line) > MAX_KEPT_VISITS:
+            line.popleft()
             self.dropped += 1
             if self.dropped == 1 or self.dropped % 1_000 == 0:
                 log.error("%d visits were dropped: the store could not be written for too long", self.dropped)
 
     def _retry(self) -> None:
-        jobs = list(self._kept)
+        jobs = [*self._wishes, *self._kept]
+        self._wishes.clear()
         self._kept.clear()
         for start in range(0, len(jobs), self._group):
             piece = jobs[start : start + self._group]
@@ -219,14 +234,17 @@ class Writer:
                 self._record(piece)
                 for job in piece:
                     self._then(job)
-            except StoreError as error:
+            except Exception as error:  # whatever it is, the thread goes on: without it nothing is ever written again
                 self._troubled(error)
                 self._pause = min(LONGEST_PAUSE, self._pause * 2)
                 self._keep(jobs[start:])
                 return
         self.trouble, self._pause = None, FIRST_PAUSE
 
-    def _troubled(self, error: StoreError) -> None:
+    def _troubled(self, error: Exception) -> None:
+        if not isinstance(error, StoreError):
+            log.error("the web's writer failed", exc_info=error)
+            error = StoreError(f"it can't be written: {type(error).__name__}: {error}", "this is a fault of Camp; its log says more")
         if self.trouble is None:
             log.error("%s; nothing is taken in. %s", error.message, error.help)
         self.trouble = error
