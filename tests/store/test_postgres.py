@@ -12,9 +12,9 @@ import pytest
 
 from rules_engine.facts import Event, Wake
 from rules_engine.store import is_url, open_store
-from rules_engine.store.port import CLAIM, SOURCE_OUTCOMES, Arrival, Block, ContactRow, Settlement, StoreError
+from rules_engine.store.port import CLAIM, SOURCE_OUTCOMES, Arrival, BadData, Block, ContactRow, Settlement, StoreError
 from tests import pgserver
-from tests.store.test_contract import claim_all, effect, event, row
+from tests.store.test_contract import claim_all, decision, effect, event, row
 
 ROOT = Path(__file__).parents[2]
 
@@ -730,4 +730,62 @@ def test_a_run_of_its_own_hands_over_with_a_lease_that_is_made_longer(url, runne
     )  # fmt: skip
     assert (done.events, done.effects, done.stopped) == (11, {"accepted": 9}, False) and len(provider.keys) == 9
     assert store.workers() == [] and store.check() == []
+    store.close()
+
+
+# ---------------------------------------------------------------- statements sent one behind the other
+
+
+def test_a_block_is_two_round_trips(url, monkeypatch):
+    """One for all that it changes, one for the commit: with effects, cancels and news too."""
+    from rules_engine.store.postgres_pipeline import Pipeline
+
+    store, waits = made(url), []
+    if not isinstance(store._db._pipeline, Pipeline):
+        pytest.skip("libpq has no pipeline")
+    with store.run_lock():
+        store.commit(Block("p1", [row("ana")]))  # the program's number
+        arrivals = [event(f"e{n}", f"c{n}") for n in range(9)]
+        collect = Pipeline._answers
+        monkeypatch.setattr(Pipeline, "_answers", lambda self, waiting: (waits.append(len(waiting)), collect(self, waiting))[1])
+        assert store.record_events(arrivals).accepted == 9 and len(waits) == 2, waits
+        waits.clear()
+        emitted = Arrival(Event("x", "e", "ben", 1), "engine")
+        decided = [decision(contact="ana")]
+        store.commit(Block("p1", [row("ana"), row("ben")], [1, 2], decisions=decided, effects=[effect("f1")], emits=[emitted], cursor=2, erasures=0))
+        assert len(waits) == 2, waits
+    store.close()
+
+
+def test_the_first_error_counts_and_costs_the_whole_block(url):
+    """An error in the middle of what was sent at once: nothing of it is saved, and what follows it does not hide it."""
+    store = made(url)
+    with store.run_lock():
+        for bad in ("a\0b", "z\ud800"):
+            with pytest.raises(BadData) as refused:
+                store.commit(Block("p1", [row("ana"), row(bad)], decisions=[decision(contact="ana")], effects=[effect("f1")], cursor=5))
+            assert "aborted" not in str(refused.value)
+        with pytest.raises(BadData):
+            store.commit(Block("p1", [row("ana", wake_at=2**70)]))
+        with pytest.raises(BadData):
+            store.commit(Block("p1", [row("ana", wake_at="soon")]))
+        assert store.counts().contacts == 0 and store.counts().decisions == 0 and store.position().cursor == 0
+        store.commit(Block("p1", [row("ana")], cursor=5))
+        assert store.position().cursor == 5 and store.counts().contacts == 1, "the connection is as before"
+    store.close()
+
+
+def test_values_of_a_column_come_back_as_they_were(url):
+    from rules_engine.store.postgres_pipeline import Bigints, Bytes, Smallints, Texts
+
+    store = made(url)
+    for kind, cast, values in (
+        (Texts, "text", ["a", None, "", "NULL", 'a"b\\,{}', "é\U0001f600", "a"]),
+        (Bytes, "bytea", [b"", b"\0\xff", None, b"{}"]),
+        (Bigints, "bigint", [0, -1, None, 2**63 - 1, -(2**63)]),
+        (Smallints, "smallint", [0, -1, None, 32767, -32768]),
+    ):
+        rows = store._db.rows(f"SELECT item FROM unnest(%s::{cast}[]) WITH ORDINALITY AS row (item, n) ORDER BY n", (kind(values),))
+        assert [item for (item,) in rows] == values
+        assert store._db.rows(f"SELECT count(*) FROM unnest(%s::{cast}[])", (kind([]),)) == [(0,)]
     store.close()
