@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 from rules_engine.clock import SystemClock, elapsed
 from rules_engine.store.port import StoreError
 from rules_engine.store.postgres_database import MEMBER_LOCK, STATEMENT_MS, PostgresDatabase, shown
-from rules_engine.store.postgres_pipeline import NotAnswered
 
 log = logging.getLogger("camp.store")
 
@@ -321,16 +320,13 @@ class Leases:
             if self._db.moved and lease is not None:
                 raise self._moved()
             turn = self._fence(sql, cursor, cursor_was, clock)
-            if first and not turn.fetchone():
+            if first and not turn.rowcount:
                 raise self._fenced()
             try:
                 answer = work(sql)
-            except Exception:
-                if _nothing(turn):  # what went wrong behind a fence that did not hold says nothing
-                    raise self._fenced() from None
-                raise
-            if _nothing(turn):
-                raise self._fenced()
+            finally:
+                if not turn.rowcount:  # whatever else went wrong says nothing then
+                    raise self._fenced()
             return answer
 
         try:
@@ -345,7 +341,7 @@ class Leases:
         return answer
 
     def _fence(self, sql: Any, cursor: int | None, cursor_was: int, clock: int | None) -> Any:
-        """Sends it; it held if the answer has a row."""
+        """Sends it; it held if the answer has touched a row."""
         lease = self._lease
         if lease is not None:
             return sql.execute(_TURN, (lease.turn + 1, self.lease_ms, cursor, cursor_was, cursor, clock, lease.worker))
@@ -390,11 +386,3 @@ class Leases:
             "(extract(epoch FROM until - clock_timestamp()) * 1000)::bigint FROM worker ORDER BY id"
         ).fetchall()
         return [WorkerRow(*row) for row in rows if not alive or row[5] > 0]
-
-
-def _nothing(turn: Any) -> bool:
-    """Whether a fence is known to have not held. Raises psycopg.Error: another statement's."""
-    try:
-        return not turn.fetchone()
-    except NotAnswered:
-        return False

@@ -8,6 +8,7 @@ they leave in one piece, and what a stopped process holds is let go after `idle_
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -29,13 +30,9 @@ def _numbered(statement: str) -> tuple[bytes, int]:
     return (first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))).encode(), len(rest)
 
 
-class NotAnswered(Exception):
-    """The statement itself failed, or one before it."""
-
-
 class Reply:
     """The answer to one statement. To ask it for anything waits for all that was sent. Raises psycopg.Error: that of the first statement
-    that failed; NotAnswered when that was raised before."""
+    that failed, each time anew."""
 
     __slots__ = ("_collect", "found", "number")
 
@@ -48,8 +45,7 @@ class Reply:
         """All rows."""
         if self.found is None:
             self._collect()
-        if self.found is None:
-            raise NotAnswered
+        assert self.found is not None
         return self.found
 
     def fetchone(self) -> tuple | None:
@@ -73,11 +69,13 @@ class Pipeline:
         self._transformer = Transformer(raw)
         self._prepared: dict[tuple, bytes] = {}
         self._names = self._depth = 0
+        self._failed: errors.Error | None = None  # since the outermost `with` began
         self._waiting: list[Reply | tuple | None] = []  # a statement, the key of one that is being prepared, a Sync
 
     def __enter__(self) -> Pipeline:
         if not self._depth:
             self._pgconn.enter_pipeline_mode()
+            self._failed = None
         self._depth += 1
         return self
 
@@ -135,13 +133,20 @@ class Pipeline:
             self.execute(statement, row)
 
     def collect(self) -> None:
-        """Waits for all answers. Raises psycopg.Error, the first one's."""
-        if not self._waiting:
-            return
+        """Waits for all answers. Raises psycopg.Error, the first one's, and again each time after that: who asked for something else, and
+        could live without it, must not hide that the transaction has failed."""
         waiting, self._waiting = self._waiting, []
-        failed = self._raw.wait(self._answers(waiting))
-        if failed is not None:
-            raise errors.error_from_result(failed)
+        if waiting and self._failed is None:
+            try:
+                failed = self._raw.wait(self._answers(waiting))
+                self._failed = errors.error_from_result(failed) if failed is not None else None
+            except errors.Error as error:
+                self._failed = error
+        elif waiting:
+            with contextlib.suppress(errors.Error):
+                self._raw.wait(self._answers(waiting))
+        if self._failed is not None:
+            raise self._failed
 
     def _answers(self, waiting: list) -> Any:
         """The first result that is an error."""

@@ -12,7 +12,7 @@ import pytest
 
 from rules_engine.facts import Event, Wake
 from rules_engine.store import is_url, open_store
-from rules_engine.store.port import CLAIM, SOURCE_OUTCOMES, Arrival, BadData, Block, ContactRow, Settlement, StoreError
+from rules_engine.store.port import CLAIM, SOURCE_OUTCOMES, Arrival, BadData, Block, ContactRow, Settlement, StoreError, Verdict
 from tests import pgserver
 from tests.store.test_contract import claim_all, decision, effect, event, row
 
@@ -788,4 +788,31 @@ def test_values_of_a_column_come_back_as_they_were(url):
         rows = store._db.rows(f"SELECT item FROM unnest(%s::{cast}[]) WITH ORDINALITY AS row (item, n) ORDER BY n", (kind(values),))
         assert [item for (item,) in rows] == values
         assert store._db.rows(f"SELECT count(*) FROM unnest(%s::{cast}[])", (kind([]),)) == [(0,)]
+    store.close()
+
+
+def test_an_error_that_somebody_swallows_still_fails_the_transaction(url):
+    """A judge may ask the store for something and live without an answer; a commit of what has failed would be a rollback in silence."""
+    store = made(url)
+    store.commit(Block("p1", [row("ana"), row("ben")], effects=[effect("f1"), effect("f2", "ben")]))
+
+    def judge(candidate):
+        if candidate.effect.id == "f1":
+            return Verdict("later", next_at=2**62, detail="x" * 5)._replace(state="no\ud800state")
+        assert store.contact_at("email", "a@example.org") in (None, [])
+        return CLAIM
+
+    with store.run_lock():
+        with pytest.raises(BadData):
+            store.claim_effects(500, 500, 9, judge)
+        assert {item.state for item in store.effects()} == {"ready"}
+
+        def work(sql):
+            sql.execute("SELECT 1 / %s::int", (0,))
+            store._db.one("SELECT 1")  # its answer comes behind the error, which `read` takes for a name that can't be
+            return 1
+
+        with pytest.raises(BadData, match="division by zero"):
+            store._write("test", work)
+        assert store._db.one("SELECT 1") == 1
     store.close()
