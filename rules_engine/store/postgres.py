@@ -5,8 +5,10 @@ Appends. A serial number is no safe cursor with several producers: a lower numbe
 fall in it: so the log's time is one for all shards, and a worker's shards are one log. A lock for each shard would not be cheaper, because a
 batch of 500 meets nearly all of them. What an engine emits for the contact itself has acted already; nobody reads it as new, and it needs no lock.
 
-Hot statements take arrays (`unnest`): one round trip for any number of rows. COPY would be a little faster, but a process that is
-stopped in the middle of one holds its locks for ever; no time-out of the server counts there.
+Hot statements take arrays (`unnest`), and those of a block are sent one behind the other (`postgres_pipeline`): a block is two round trips,
+one for all it changes and one for the commit, whatever it holds. What may stop it (the fence, an erasure, an error) is looked at in between.
+COPY would be a little faster, but a process that is stopped in the middle of one holds its locks for ever; no time-out of the server counts
+there.
 
 Each verb looks at the shards of the store's lease only, or at all of them without one; see `postgres_leases`.
 """
@@ -40,8 +42,9 @@ from rules_engine.store.port import (
 from rules_engine.store.postgres_database import APPEND_LOCK, JOURNAL_LOCK, STATEMENT_MS, PostgresDatabase, said
 from rules_engine.store.postgres_leases import Leases
 from rules_engine.store.postgres_outbox import PostgresOutbox
+from rules_engine.store.postgres_pipeline import Bigints, Bytes, Smallints, Texts, columns
 from rules_engine.store.postgres_schema import MIGRATIONS, SHARDS
-from rules_engine.store.postgres_upkeep import PostgresUpkeep
+from rules_engine.store.postgres_upkeep import ERASURES, PostgresUpkeep, erasures_in
 from rules_engine.store.tables import TABLES, Program
 
 _LOG = "event.seq, source, event_id, kind, name, event.contact, event.at, received, subject, data"
@@ -89,6 +92,8 @@ _ADD_DECISIONS = (
     "%s::text[], %s::bytea[]) WITH ORDINALITY "
     "AS row (at, contact, campaign, rule, key, step, kind, action, outcome, reason, cause, detail, n) ORDER BY n"
 )
+_EVENT_COLUMNS = (Smallints, Texts, Texts, Texts, Texts, Texts, Bigints, Texts, Bytes, Bytes)
+_DECISION_COLUMNS = (Bigints, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Bytes)
 _SET_META = "INSERT INTO meta (key, value) VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 _decision_row = operator.itemgetter(0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 13)  # Decision's fields in _JOURNAL's order, without detail
@@ -122,6 +127,10 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
         self._numbers: dict[str, int] = {}  # program digest -> number
         self._forgetful = False  # whether contacts were erased, as far as this store knows
 
+    @property
+    def _shards(self) -> Bigints:
+        return Bigints(self.mine)
+
     def shard_of(self, contact: str) -> int:
         """CRC-32 of the id, modulo the number of shards: the same in each process, and cheap."""
         return zlib.crc32(contact.encode()) % len(self._all)
@@ -133,43 +142,50 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
         if not arrivals:
             return Recorded(0)
         try:
-            return self._db.run("record", lambda cursor: self._record(cursor, arrivals))
+            return self._db.run("record", lambda cursor: self._record(cursor, arrivals), ahead=True)
         except _Forgotten:  # somebody was erased since this store was opened: from now on it is asked first
             self._forgetful = True
-            return self._db.run("record", lambda cursor: self._record(cursor, arrivals))
+            return self._db.run("record", lambda cursor: self._record(cursor, arrivals), ahead=True)
 
     def _record(self, cursor: Any, arrivals: Sequence[Arrival]) -> Recorded:
         if not self._forgetful:
-            done = self._append(cursor, arrivals)
-            if cursor.execute("SELECT 1 FROM forgotten LIMIT 1").fetchone():
+            recorded = self._append(cursor, arrivals)
+            forgotten = cursor.execute("SELECT 1 FROM forgotten LIMIT 1")
+            if forgotten.fetchone():
                 raise _Forgotten
-            return done
+            return recorded()
         cursor.execute(_LOCK, (APPEND_LOCK,))
         places, known = self._without_forgotten(cursor, arrivals)
-        done, own = self._append(cursor, list(places.values())) if places else Recorded(0), list(places)
+        done, own = self._append(cursor, list(places.values()))() if places else Recorded(0), list(places)
         return Recorded(
             done.accepted, tuple(sorted(known + [own[index] for index in done.duplicates])), tuple(own[index] for index in done.conflicts)
         )
 
-    def _append(self, cursor: Any, arrivals: Sequence[Arrival]) -> Recorded:
-        """Adds what is new. Last in its transaction: everybody who appends waits for its end."""
+    def _append(self, cursor: Any, arrivals: Sequence[Arrival]) -> Callable[[], Recorded]:
+        """Adds what is new; who wants to know what became of it calls the answer, in the same transaction. Last in its transaction: everybody
+        who appends waits for its end."""
         rows = [self._event_row(arrival) for arrival in arrivals]
         acted = [row for row, arrival in zip(rows, arrivals, strict=True) if arrival.acted]
         if acted:
             self._add(cursor, acted, False)
         if len(acted) == len(rows):
-            return Recorded(len(rows))
+            return lambda: Recorded(len(rows))
         cursor.execute(_LOCK, (APPEND_LOCK,))
-        fresh = [row for row, arrival in zip(rows, arrivals, strict=True) if not arrival.acted] if acted else rows
-        added, first = self._add(cursor, fresh, True)
         known = {row[:2]: row for arrival in arrivals for row in codec.addresses(arrival.cause)}
         if known:
-            cursor.execute(_ADD_ADDRESSES, [list(column) for column in zip(*known.values(), strict=True)])
-        return Recorded(len(rows)) if acted or added == len(rows) else self._repeats(cursor, rows, first)
+            cursor.execute(_ADD_ADDRESSES, columns((Texts, Texts, Texts), known.values()))
+        fresh = [row for row, arrival in zip(rows, arrivals, strict=True) if not arrival.acted] if acted else rows
+        reply = self._add(cursor, fresh, True)
 
-    def _add(self, cursor: Any, rows: list[tuple], new: bool) -> tuple[int, int | None]:
+        def recorded() -> Recorded:
+            added, first = reply.fetchone()
+            return Recorded(len(rows)) if acted or added == len(rows) else self._repeats(cursor, rows, first)
+
+        return recorded
+
+    def _add(self, cursor: Any, rows: list[tuple], new: bool) -> Any:
         now = self._given.now() if self._given is not None else None
-        return cursor.execute(_ADD_EVENTS, (now, *map(list, zip(*rows, strict=True)), new)).fetchone()
+        return cursor.execute(_ADD_EVENTS, (now, *columns(_EVENT_COLUMNS, rows), new))
 
     def _event_row(self, arrival: Arrival) -> tuple:
         cause = arrival.cause
@@ -182,7 +198,7 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
     def _repeats(self, cursor: Any, rows: list[tuple], first: int | None) -> Recorded:
         """Which rows of a batch were known before (seq under `first`), or occur twice in it."""
         found = cursor.execute(
-            "SELECT source, event_id, fingerprint, seq FROM event WHERE event_id = ANY(%s)", ([row[2] for row in rows],)
+            "SELECT source, event_id, fingerprint, seq FROM event WHERE event_id = ANY(%s)", (Texts(row[2] for row in rows),)
         ).fetchall()
         known = {(source, id): (fingerprint, seq) for source, id, fingerprint, seq in found}
         seen: set[tuple[str, str]] = set()
@@ -198,13 +214,13 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
     def read_log(self, after: int, limit: int) -> list[LogRow]:
         """See Store."""
         return self._log(
-            f"{_NEW} WHERE pending.seq > %s AND pending.shard = ANY(%s) ORDER BY pending.seq LIMIT %s", (after, self.mine, limit)
+            f"{_NEW} WHERE pending.seq > %s AND pending.shard = ANY(%s) ORDER BY pending.seq LIMIT %s", (after, self._shards, limit)
         )
 
     def read_history(self, until: int, limit: int) -> list[LogRow]:
         """See Store."""
         return self._log(
-            f"{_NEW} WHERE pending.at <= %s AND pending.shard = ANY(%s) ORDER BY pending.at, pending.seq LIMIT %s", (until, self.mine, limit)
+            f"{_NEW} WHERE pending.at <= %s AND pending.shard = ANY(%s) ORDER BY pending.at, pending.seq LIMIT %s", (until, self._shards, limit)
         )
 
     def quiet_now(self, after: int) -> int | None:
@@ -215,13 +231,12 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
 
         def look(cursor: Any) -> tuple[int | None, int]:
             cursor.execute(_LOCK_SHARED, (APPEND_LOCK,))
-            found = "SELECT 1 FROM pending WHERE seq > %s AND shard = ANY(%s) LIMIT 1"
-            if cursor.execute(found, (after, self.mine)).fetchone():
-                return None, 0
+            news = cursor.execute("SELECT 1 FROM pending WHERE seq > %s AND shard = ANY(%s) LIMIT 1", (after, self._shards))
             now = self._given.now() if self._given is not None else None
-            return cursor.execute(f"SELECT {_STAMP}, (SELECT max(seq) FROM event)", (now,)).fetchone()
+            reached = cursor.execute(f"SELECT {_STAMP}, (SELECT max(seq) FROM event)", (now,))
+            return (None, 0) if news.fetchone() else reached.fetchone()
 
-        now, last = self._db.run("quiet", look)
+        now, last = self._db.run("quiet", look, ahead=True)
         if now is not None and last is not None and last - after > FAR and self._lease is not None:
             self._write("skip", lambda cursor: None, cursor=last, cursor_was=after)
         return now
@@ -272,7 +287,7 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
         rows = self._db.rows(
             "SELECT contact.id, state, wake_at, digest, updated FROM contact JOIN program ON program.number = contact.program "
             "WHERE contact.id = ANY(%s)",
-            (list(ids),),
+            (Texts(ids),),
         )
         return {row[0]: ContactRow(*row) for row in rows}
 
@@ -287,7 +302,7 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
     def due(self, now: int, limit: int) -> list[tuple[int, str]]:
         """See Store."""
         return self._db.rows(
-            "SELECT wake_at, id FROM contact WHERE wake_at <= %s AND shard = ANY(%s) ORDER BY wake_at, id LIMIT %s", (now, self.mine, limit)
+            "SELECT wake_at, id FROM contact WHERE wake_at <= %s AND shard = ANY(%s) ORDER BY wake_at, id LIMIT %s", (now, self._shards, limit)
         )
 
     def rouse(self, digest: str, at: int) -> int:
@@ -325,28 +340,28 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
 
     def commit(self, block: Block) -> None:
         """See Store."""
-        decisions = [_decision_values(decision) for decision in block.decisions]
         states = {row.contact: row for row in block.states}
 
         def save(cursor: Any) -> dict[str, int]:
             numbers: dict[str, int] = {}
             cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", (JOURNAL_LOCK,))
-            if block.erasures is not None and self._erasures(cursor) != block.erasures:
-                raise Erased
+            erasures = cursor.execute(ERASURES) if block.erasures is not None else None
             self._stick(cursor, block)  # before the states: a later event of the same block may have set a new wake-up
             if states:
                 numbers = {digest: self._program(cursor, digest) for digest in {row.program for row in states.values()}}
                 self._save(cursor, list(states.values()), numbers)
             self._mark(cursor, block)
-            if decisions:
-                cursor.execute(_ADD_DECISIONS, [list(column) for column in zip(*decisions, strict=True)])
-            if block.effects:
-                self._add_effects(cursor, block.effects)
-                self._doubt_new(cursor, block.effects)
+            if block.decisions:
+                cursor.execute(_ADD_DECISIONS, columns(_DECISION_COLUMNS, map(_decision_values, block.decisions)))
+            doubtful = self._add_effects(cursor, block.effects) if block.effects else None
             if block.cancels:
                 self._cancel(cursor, block.cancels)
             if block.emits:
                 self._append(cursor, block.emits)
+            if erasures is not None and erasures_in(erasures) != block.erasures:
+                raise Erased
+            if doubtful is not None and doubtful.fetchone():
+                self._doubt_new(cursor, block.effects)
             return numbers
 
         self._numbers.update(self._write("pump", save, cursor=block.cursor, cursor_was=block.cursor_was, clock=block.clock))
@@ -355,12 +370,12 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
         cursor.execute(
             _SAVE_STATES,
             (
-                [row.contact for row in rows],
-                [self.shard_of(row.contact) for row in rows],
-                [row.state for row in rows],
-                [row.wake_at for row in rows],
-                [numbers[row.program] for row in rows],
-                [row.updated for row in rows],
+                Texts(row.contact for row in rows),
+                Smallints(self.shard_of(row.contact) for row in rows),
+                Bytes(row.state for row in rows),
+                Bigints(row.wake_at for row in rows),
+                Bigints(numbers[row.program] for row in rows),
+                Bigints(row.updated for row in rows),
             ),
         )
 
@@ -368,9 +383,9 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
         """Log rows that have acted or were set aside."""
         gone = block.done + [seq for seq, _ in block.set_aside]
         if gone:
-            cursor.execute("DELETE FROM pending WHERE seq = ANY(%s)", (gone,))
+            cursor.execute("DELETE FROM pending WHERE seq = ANY(%s)", (Bigints(gone),))
         if block.set_aside:
-            cursor.execute(_SET_ASIDE, ([seq for seq, _ in block.set_aside], [said(reason) for _, reason in block.set_aside]))
+            cursor.execute(_SET_ASIDE, columns((Bigints, Texts), [(seq, said(reason)) for seq, reason in block.set_aside]))
 
     def _stick(self, cursor: Any, block: Block) -> None:
         """Wake-ups that failed: kept in the log, and off."""
@@ -379,7 +394,7 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
             values = (self.shard_of(wake.contact), SOURCE_ENGINE, codec.wake_id(wake), wake.contact, wake.at, now)
             seq = cursor.execute(_STICK, values).fetchone()[0]
             cursor.execute("DELETE FROM pending WHERE seq = %s", (seq,))
-            cursor.execute(_SET_ASIDE, ([seq], [said(reason)]))
+            cursor.execute(_SET_ASIDE, (Bigints([seq]), Texts([said(reason)])))
             cursor.execute("UPDATE contact SET wake_at = NULL WHERE id = %s", (wake.contact,))
 
     def _program(self, cursor: Any, digest: str) -> int:

@@ -27,6 +27,8 @@ try:
     from psycopg import errors, sql
     from psycopg.pq import TransactionStatus
     from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
+
+    from rules_engine.store.postgres_pipeline import Plain, pipeline, register
 except ImportError as error:  # psycopg, or the C library under it
     raise StoreError(
         f"a PostgreSQL database needs the package psycopg, which is not here ({error})",
@@ -173,6 +175,8 @@ class PostgresDatabase:
         # One type for all whole numbers: a statement is prepared once, whatever the size of its values.
         raw.adapters.register_dumper(int, Int8Dumper)
         raw.adapters.register_dumper(int, Int8BinaryDumper)
+        register(raw)
+        self._plain, self._pipeline = Plain(raw), pipeline(raw)
         settings = {
             "search_path": SCHEMA, "lock_timeout": LOCK_MS, "idle_in_transaction_session_timeout": IDLE_MS, "timezone": "UTC",
             "jit": "off", "enable_seqscan": "off", "default_transaction_read_only": "on" if self.readonly else "off",
@@ -306,12 +310,17 @@ class PostgresDatabase:
 
     # ------------------------------------------------------------ the one transaction
 
-    def run(self, name: str, work: Callable[[Any], Any], *, again: bool = True, proof: Callable[[], bool] | None = None) -> Any:
+    def run(
+        self, name: str, work: Callable[[Any], Any], *, again: bool = True, proof: Callable[[], bool] | None = None, ahead: bool = False
+    ) -> Any:
         """The only transaction: `work(cursor)` and a commit; what `work` returned. Raises StoreError, BadData.
 
         again: `work` may be run again after a deadlock or a lost connection: it reads nothing but the database and changes nothing else.
         proof: asked, with a new connection, whether a commit in doubt took place. Without one, work that may be run again is, and other
         work is told to look.
+        ahead: the statements of `work` are sent one behind the other, and waited for when it asks for an answer (`postgres_pipeline`). It
+        reads and writes by its cursor, or by `rows` and `one`, and in no other way. A statement's error may turn up later, but before the
+        commit.
         """
         if self._inside:
             raise AssertionError("a transaction inside a transaction")
@@ -320,7 +329,7 @@ class PostgresDatabase:
         until, repeats = elapsed() + PATIENCE, 0
         while True:
             try:
-                doubt, answer = self._attempt(name, work)
+                doubt, answer = self._attempt(name, work, self._pipeline if ahead else self._plain)
             except _BAD_DATA as error:
                 raise BadData(" ".join(str(error).split())) from error
             except psycopg.ProgrammingError as error:
@@ -349,21 +358,23 @@ class PostgresDatabase:
             if not again:
                 raise say(doubt, self.url)
 
-    def _attempt(self, name: str, work: Callable[[Any], Any]) -> tuple[Exception | None, Any]:
+    def _attempt(self, name: str, work: Callable[[Any], Any], way: Any) -> tuple[Exception | None, Any]:
         """(None, answer) when it is committed; (error, answer) when nobody knows whether it is."""
         self._inside = True
         try:
-            cursor = self.raw.cursor()
-            cursor.execute("BEGIN")
-            answer = work(cursor)
-            self._faults(name + ".before_commit")
-            try:
-                cursor.execute("COMMIT")
-            except psycopg.OperationalError as error:
-                if not self._lost(error):
-                    raise
-                return error, answer
-            return None, answer
+            with way as cursor:
+                cursor.execute("BEGIN")
+                answer = work(cursor)
+                cursor.collect()
+                self._faults(name + ".before_commit")
+                try:
+                    cursor.execute("COMMIT")
+                    cursor.collect()
+                except psycopg.OperationalError as error:
+                    if not self._lost(error):
+                        raise
+                    return error, answer
+                return None, answer
         finally:
             self._inside = False
             with contextlib.suppress(psycopg.Error):
@@ -374,7 +385,12 @@ class PostgresDatabase:
 
     def rows(self, statement: str, parameters: Any = ()) -> list[tuple]:
         """All rows. Raises StoreError."""
-        return self.read(lambda: self.raw.execute(statement, parameters).fetchall())
+
+        def ask() -> list[tuple]:
+            with self._pipeline as sql:
+                return sql.execute(statement, parameters).fetchall()
+
+        return self.read(ask)
 
     def one(self, statement: str, parameters: Any = ()) -> Any:
         """The first value of the first row, or None. Raises StoreError."""
@@ -399,6 +415,7 @@ class PostgresDatabase:
 
     @contextlib.contextmanager
     def models(self, tables: Any) -> Iterator[None]:
-        """Inside it, the models speak to this database."""
+        """Inside it, the models speak to this database. Not for a transaction: its statements may be on their way."""
+        assert not self._inside
         with self.peewee.bind_ctx(tables, bind_refs=False, bind_backrefs=False):
             yield

@@ -301,19 +301,36 @@ class Leases:
     # ------------------------------------------------------------ the fence
 
     def _write(
-        self, name: str, work: Callable[[Any], Any], *, cursor: int | None = None, cursor_was: int = 0, clock: int | None = None, again: bool = True
+        self,
+        name: str,
+        work: Callable[[Any], Any],
+        *,
+        cursor: int | None = None,
+        cursor_was: int = 0,
+        clock: int | None = None,
+        again: bool = True,
+        first: bool = False,
     ) -> Any:
-        """A transaction of whoever runs: fails if the lease is lost, and moves the position in the same stroke. Raises StoreError."""
+        """A transaction of whoever runs: fails if the lease is lost, and moves the position in the same stroke. What `work` writes is sent
+        right behind the fence, which is looked at before the commit: nothing of it is saved if it did not hold. first: it is looked at before
+        `work`, which does more than write. Raises StoreError."""
         lease, asked = self._lease, elapsed()
 
         def fenced(sql: Any) -> Any:
             if self._db.moved and lease is not None:
                 raise self._moved()
-            self._fence(sql, cursor, cursor_was, clock)
-            return work(sql)
+            turn = self._fence(sql, cursor, cursor_was, clock)
+            if first and not turn.rowcount:
+                raise self._fenced()
+            try:
+                answer = work(sql)
+            finally:
+                if not turn.rowcount:  # whatever else went wrong says nothing then
+                    raise self._fenced()
+            return answer
 
         try:
-            answer = self._db.run(name, fenced, again=again, proof=self._took_place if lease is not None else None)
+            answer = self._db.run(name, fenced, again=again, proof=self._took_place if lease is not None else None, ahead=True)
         except StoreError as error:
             if error.kind == "fenced" and lease is not None:
                 lease.shards, lease.until, lease.tended = [], 0, -(10**12)
@@ -323,19 +340,19 @@ class Leases:
             lease.until = max(lease.until, asked + self.lease_ms)
         return answer
 
-    def _fence(self, sql: Any, cursor: int | None, cursor_was: int, clock: int | None) -> None:
+    def _fence(self, sql: Any, cursor: int | None, cursor_was: int, clock: int | None) -> Any:
+        """Sends it; it held if the answer has touched a row."""
         lease = self._lease
-        if lease is None:
-            others = self._workers(sql)
-            if others:
-                raise self._running(others[0].name, others[0].until)
-            sql.execute(
-                "UPDATE shard SET cursor = CASE WHEN %s::bigint IS NOT NULL AND cursor >= %s THEN %s ELSE cursor END, "
-                "clock = coalesce(%s, clock)",
-                (cursor, cursor_was, cursor, clock),
-            )
-        elif not sql.execute(_TURN, (lease.turn + 1, self.lease_ms, cursor, cursor_was, cursor, clock, lease.worker)).fetchone():
-            raise self._fenced()
+        if lease is not None:
+            return sql.execute(_TURN, (lease.turn + 1, self.lease_ms, cursor, cursor_was, cursor, clock, lease.worker))
+        others = self._workers(sql)
+        if others:
+            raise self._running(others[0].name, others[0].until)
+        return sql.execute(
+            "UPDATE shard SET cursor = CASE WHEN %s::bigint IS NOT NULL AND cursor >= %s THEN %s ELSE cursor END, "
+            "clock = coalesce(%s, clock) RETURNING number",
+            (cursor, cursor_was, cursor, clock),
+        )
 
     def _fenced(self) -> StoreError:
         return StoreError(

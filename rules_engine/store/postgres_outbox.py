@@ -29,6 +29,7 @@ from rules_engine.store.port import (
     Verdict,
 )
 from rules_engine.store.postgres_database import APPEND_LOCK, THROTTLE_LOCK, PostgresDatabase, said
+from rules_engine.store.postgres_pipeline import Bigints, Bytes, Smallints, Texts, columns
 from rules_engine.store.sqlite_outbox import COLUMNS, claimed_effect, effect_row, effect_values
 from rules_engine.store.tables import TABLES
 from rules_engine.store.tables import Attempt as AttemptTable
@@ -45,6 +46,9 @@ _ADD_EFFECTS = (
     "WITH ORDINALITY AS row (shard, id, contact, action, payload, ruleset, step, key, channel, message_class, at, expires, state, next_at, "
     "instance, exempt, handle, n) ORDER BY n ON CONFLICT (id) DO NOTHING"
 )
+_EFFECT_COLUMNS = (
+    Smallints, Texts, Texts, Texts, Bytes, Texts, Texts, Texts, Texts, Texts, Bigints, Bigints, Texts, Bigints, Texts, Texts, Texts
+)  # fmt: skip
 _DUE = "FROM effect WHERE state IN ('ready', 'retry_wait') AND next_at IS NOT NULL"
 _ACTIONS = (  # one seek in the index for each action, however many effects wait
     f"WITH RECURSIVE found (action) AS ((SELECT action {_DUE} ORDER BY action LIMIT 1) UNION ALL "
@@ -82,6 +86,11 @@ _LEFT = (
     "WHERE worker.id = effect.claimer AND worker.id IS DISTINCT FROM %s) AND id <> ALL(%s)"
 )
 _ADD_ATTEMPT = "INSERT INTO attempt (effect, number, claimed_at, settled_at, state, detail) VALUES (%s, %s, %s, %s, %s, %s)"
+_ADD_ATTEMPTS = (
+    "INSERT INTO attempt (effect, number, claimed_at, settled_at, state, detail) SELECT effect, number, claimed_at, settled_at, state, detail "
+    "FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[]) WITH ORDINALITY "
+    "AS row (effect, number, claimed_at, settled_at, state, detail, n) ORDER BY n"
+)
 _ADD_AUDIT = "INSERT INTO audit (at, who, what, detail) VALUES (%s, %s, %s, %s)"
 _SPEND = "INSERT INTO throttle (name, slot, used) VALUES (%s, %s, 1) ON CONFLICT (name, slot) DO UPDATE SET used = throttle.used + 1"
 _CANCEL = (
@@ -100,9 +109,11 @@ class PostgresOutbox:
     _write: Callable[..., Any]
     shard_of: Callable[[str], int]
 
-    def _add_effects(self, cursor: Any, effects: Iterable[Effect]) -> None:
+    def _add_effects(self, cursor: Any, effects: Iterable[Effect]) -> Any:
+        """The answer has a row if some of them may have left before a restore: then `_doubt_new` is to be called."""
         rows = [(self.shard_of(effect.contact), *effect_values(effect)) for effect in effects]
-        cursor.execute(_ADD_EFFECTS, [list(column) for column in zip(*rows, strict=True)])
+        cursor.execute(_ADD_EFFECTS, columns(_EFFECT_COLUMNS, rows))
+        return cursor.execute("SELECT 1 FROM sent LIMIT 1")
 
     # ------------------------------------------------------------ the claim
 
@@ -112,7 +123,11 @@ class PostgresOutbox:
         """See Store. `judge` is asked once only: a claim that meets a deadlock or loses its connection is not repeated here."""
         if self.next_effect(due) is None:  # most turns: nothing to do, no lock taken
             return []
-        return self._write("claim", lambda cursor: self._claim(cursor, self._candidates(cursor, due, limit, full), now, judge), again=False)
+
+        def claim(cursor: Any) -> list[Candidate]:
+            return self._claim(cursor, self._candidates(cursor, due, limit, full), now, judge)
+
+        return self._write("claim", claim, again=False, first=True)
 
     def _claim(
         self, cursor: Any, candidates: Iterable[Candidate], now: int, judge: Callable[[Candidate], Verdict | None]
@@ -144,10 +159,10 @@ class PostgresOutbox:
         if not news:
             cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", (APPEND_LOCK,))
         fresh = [name for candidate, verdict in chosen if not candidate.pending for name in (candidate.effect.contact, verdict.contact) if name]
-        found = cursor.execute("SELECT DISTINCT contact FROM pending WHERE contact = ANY(%s)", (fresh,)).fetchall()
+        found = cursor.execute("SELECT DISTINCT contact FROM pending WHERE contact = ANY(%s)", (Texts(fresh),)).fetchall()
         late = {contact for (contact,) in found}
         taken = [item for item, verdict in chosen if item.pending or late.isdisjoint((item.effect.contact, verdict.contact))]
-        cursor.execute(_CLAIM, (now, now, self.worker, [candidate.effect.seq for candidate in taken]))
+        cursor.execute(_CLAIM, (now, now, self.worker, Bigints(candidate.effect.seq for candidate in taken)))
         return [candidate._replace(effect=claimed_effect(candidate.effect, now)) for candidate in taken]
 
     def _put_off(self, cursor: Any, seq: int, verdict: Verdict, now: int) -> None:
@@ -162,7 +177,9 @@ class PostgresOutbox:
 
     def _candidates(self, cursor: Any, due: int, limit: int, full: Collection[str]) -> Iterable[Candidate]:
         """A throttle counts over all workers: who asks what is used up has the throttles for itself until the claim is committed."""
-        paused = {name for (name,) in cursor.execute("SELECT campaign FROM pause").fetchall()}
+        pauses = cursor.execute("SELECT campaign FROM pause")
+        due_rows = cursor.execute(_CANDIDATES, (due, Bigints(self.mine), limit, list(full))).fetchall()
+        paused = {name for (name,) in pauses.fetchall()}
         locked: list[bool] = []
 
         def used(name: str, slot: int) -> tuple[int, int | None]:
@@ -175,7 +192,7 @@ class PostgresOutbox:
         def unread(contact: str) -> bool:
             return cursor.execute("SELECT 1 FROM pending WHERE contact = %s LIMIT 1", (contact,)).fetchone() is not None
 
-        for row in cursor.execute(_CANDIDATES, (due, self.mine, limit, list(full))).fetchall():
+        for row in due_rows:
             effect = effect_row(row[:-2])
             yield Candidate(effect, row[-2], bool(row[-1]), EVERYTHING in paused or effect.ruleset in paused, used, unread)
 
@@ -197,25 +214,38 @@ class PostgresOutbox:
         return self._write("settle", lambda cursor: self._settle(cursor, settlements, news))
 
     def _settle(self, cursor: Any, settlements: Sequence[Settlement], news: Sequence[Arrival]) -> int:
-        counted = 0
-        for item in settlements:
-            detail, provider_id = said(item.detail), said(item.provider_id)
-            values = (item.state, detail, provider_id, item.next_at, item.at, item.effect, item.was, item.attempt)
-            found = cursor.execute(_SETTLE, values).fetchone()
-            if not found and item.was == "claimed":
-                found = cursor.execute(_SETTLE_REPORTED, (provider_id, item.effect, item.attempt)).fetchone()
-            if not found and item.was == "claimed" and item.state != "unknown":
-                values = (item.state, detail, provider_id, item.next_at, item.at, item.effect, "unknown", item.attempt, DIED)
-                found = cursor.execute(_SETTLE_LATE, values).fetchone()
-            if found:
-                counted += 1
-                cursor.execute(_ADD_ATTEMPT, (item.effect, item.attempt, found[0], item.at, item.state, detail))
+        asked = [(item, self._settled(cursor, item)) for item in settlements]
         # Who has no effect any more was erased during the hand-over; nothing may come back by its news.
-        known = cursor.execute("SELECT DISTINCT contact FROM effect WHERE contact = ANY(%s)", ([item.cause.contact for item in news],)).fetchall()
-        news = [item for item in news if (item.cause.contact,) in known]
+        people = cursor.execute("SELECT DISTINCT contact FROM effect WHERE contact = ANY(%s)", (Texts(item.cause.contact for item in news),))
+        attempts = []
+        for item, reply in asked:
+            found = reply.fetchone() or self._settled_otherwise(cursor, item)
+            if found:
+                attempts.append((item.effect, item.attempt, found[0], item.at, item.state, said(item.detail)))
+        if attempts:
+            cursor.execute(_ADD_ATTEMPTS, columns((Texts, Bigints, Bigints, Bigints, Texts, Texts), attempts))
+        known = {contact for (contact,) in people.fetchall()}
+        news = [item for item in news if item.cause.contact in known]
         if news:
             self._append(cursor, news)
-        return counted
+        return len(attempts)
+
+    @staticmethod
+    def _settled(cursor: Any, item: Settlement) -> Any:
+        values = (item.state, said(item.detail), said(item.provider_id), item.next_at, item.at, item.effect, item.was, item.attempt)
+        return cursor.execute(_SETTLE, values)
+
+    @staticmethod
+    def _settled_otherwise(cursor: Any, item: Settlement) -> tuple | None:
+        """What was settled or given up by others in between."""
+        if item.was != "claimed":
+            return None
+        detail, provider_id = said(item.detail), said(item.provider_id)
+        found = cursor.execute(_SETTLE_REPORTED, (provider_id, item.effect, item.attempt)).fetchone()
+        if not found and item.state != "unknown":
+            values = (item.state, detail, provider_id, item.next_at, item.at, item.effect, "unknown", item.attempt, DIED)
+            found = cursor.execute(_SETTLE_LATE, values).fetchone()
+        return found
 
     def unknown_after_restart(
         self,
@@ -372,7 +402,7 @@ class PostgresOutbox:
 
     def next_effect(self, until: int | None = None) -> int | None:
         """See Store. With `until`, only what can be claimed by then."""
-        times = [self._db.one(_NEXT, (self.mine,))]
+        times = [self._db.one(_NEXT, (Bigints(self.mine),))]
         if until is None:
             times.append(self._db.one("SELECT min(next_at) FROM effect WHERE state = 'unknown' AND shard = ANY(%s)", (self.mine,)))
         known = [at for at in times if at is not None and (until is None or at <= until)]

@@ -36,7 +36,14 @@ _DOUBT = (
     "first_claimed_at = coalesce(first_claimed_at, %s) WHERE id = %s AND attempts < %s"
 )
 _NOTE = "INSERT INTO meta (key, value) VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+ERASURES = "SELECT value FROM meta WHERE key = 'erasures'"
 PERSONAL = ("event", "contact", "decision", "effect", "attempt", "audit", "pending", "address")
+
+
+def erasures_in(reply: Any) -> int:
+    """How many erasures the answer to ERASURES tells of."""
+    found = reply.fetchone()
+    return int(found[0]) if found else 0
 
 
 class PostgresUpkeep:
@@ -180,8 +187,7 @@ class PostgresUpkeep:
 
     @staticmethod
     def _erasures(cursor: Any) -> int:
-        found = cursor.execute("SELECT value FROM meta WHERE key = 'erasures'").fetchone()
-        return int(found[0]) if found else 0
+        return erasures_in(cursor.execute(ERASURES))
 
     def _without_forgotten(self, cursor: Any, arrivals: Sequence[Arrival]) -> tuple[dict[int, Arrival], list[int]]:
         """(position -> arrival to be taken, positions of those whose contact was erased). A contact that comes back with an address of
@@ -253,9 +259,7 @@ class PostgresUpkeep:
         return bool(cursor.execute(_DOUBT, (RESTORED, attempt, now, at, at, id, attempt)).rowcount)
 
     def _doubt_new(self, cursor: Any, effects: Sequence[Effect]) -> None:
-        """Effects that are made anew from events fed again after a restore."""
-        if not cursor.execute("SELECT 1 FROM sent LIMIT 1").fetchone():
-            return
+        """Effects that are made anew from events fed again after a restore. Only where `sent` has rows."""
         marks = {self.mark_of(effect.id): effect.id for effect in effects}
         for found, attempt, at in cursor.execute("SELECT mark, attempt, at FROM sent WHERE mark = ANY(%s)", (list(marks),)).fetchall():
             self._doubted(cursor, marks[found], attempt, at, at)

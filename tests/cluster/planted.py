@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from rules_engine.store import postgres, postgres_leases
 from rules_engine.store.postgres_leases import Leases
@@ -13,12 +14,9 @@ _fence = Leases._fence
 def no_fence() -> None:
     """A worker that was taken for dead goes on committing."""
 
-    def fence(self: Leases, sql: object, cursor: int | None, cursor_was: int, clock: int | None) -> None:
-        sql.execute("SAVEPOINT fence")  # type: ignore[attr-defined]
-        try:
-            _fence(self, sql, cursor, cursor_was, clock)
-        except Exception:
-            pass
+    def fence(self: Leases, sql: Any, cursor: int | None, cursor_was: int, clock: int | None) -> Any:
+        _fence(self, sql, cursor, cursor_was, clock)
+        return sql.execute("SELECT 1")  # it held, whatever it said
 
     Leases._fence = fence  # type: ignore[method-assign]
 

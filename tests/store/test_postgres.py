@@ -12,9 +12,9 @@ import pytest
 
 from rules_engine.facts import Event, Wake
 from rules_engine.store import is_url, open_store
-from rules_engine.store.port import CLAIM, SOURCE_OUTCOMES, Arrival, Block, ContactRow, Settlement, StoreError
+from rules_engine.store.port import CLAIM, SOURCE_OUTCOMES, Arrival, BadData, Block, ContactRow, Settlement, StoreError, Verdict
 from tests import pgserver
-from tests.store.test_contract import claim_all, effect, event, row
+from tests.store.test_contract import claim_all, decision, effect, event, row
 
 ROOT = Path(__file__).parents[2]
 
@@ -498,8 +498,8 @@ def test_a_commit_that_took_place_is_not_repeated_when_its_answer_is_lost(url, m
     with store.run_lock():
         attempt = store._db._attempt
 
-        def lost_answer(name, work):
-            answer = attempt(name, work)
+        def lost_answer(name, work, way):
+            answer = attempt(name, work, way)
             if name == "claim" and not done:
                 done.append(name)
                 store._db.raw.close()
@@ -518,14 +518,14 @@ def test_a_commit_that_did_not_take_place_is_repeated(url, monkeypatch):
     with store.run_lock():
         attempt = store._db._attempt
 
-        def lost_commit(name, work):
+        def lost_commit(name, work, way):
             if name == "pump" and not done:
                 done.append(name)
                 with pytest.raises(ZeroDivisionError):
-                    attempt(name, lambda cursor: (work(cursor), 1 / 0))
+                    attempt(name, lambda cursor: (work(cursor), 1 / 0), way)
                 store._db.raw.close()
                 return ConnectionError("the line is dead"), None
-            return attempt(name, work)
+            return attempt(name, work, way)
 
         monkeypatch.setattr(store._db, "_attempt", lost_commit)
         store.record_events([event("a")])
@@ -538,8 +538,8 @@ def test_a_person_is_told_to_look_when_nobody_knows_what_became_of_it(url, monke
     store = made(url)
     attempt = store._db._attempt
 
-    def lost_answer(name, work):
-        answer = attempt(name, work)
+    def lost_answer(name, work, way):
+        answer = attempt(name, work, way)
         store._db.raw.close()
         return ConnectionError("the line is dead"), answer[1]
 
@@ -575,17 +575,24 @@ def test_deadlocks_are_repeated(url):
     other.close()
 
 
-def test_who_stands_still_inside_a_transaction_loses_it(url, monkeypatch):
-    """A stopped process must not keep the lock of appends."""
+@pytest.mark.parametrize("ahead", [False, True])
+def test_who_stands_still_inside_a_transaction_loses_it(url, monkeypatch, ahead):
+    """A stopped process must not keep the lock of appends, whether it has waited for its statements' answers or not."""
     from rules_engine.store import postgres_database
 
     monkeypatch.setattr(postgres_database, "IDLE_MS", 300)
     store, stopped = made(url), made(url)
-    stopped._db.raw.execute("BEGIN")
-    stopped._append(stopped._db.raw.cursor(), [event("never")])
+    sql = stopped._db._pipeline.__enter__() if ahead else stopped._db._plain
+    sql.execute("BEGIN")
+    stopped._append(sql, [event("never")])
+    if ahead:
+        assert sql._waiting, "nothing was waited for"
+        time.sleep(0.05)  # the lock is taken
     begun = time.monotonic()
     store.record_events([event("a")])
-    assert time.monotonic() - begun < 3
+    assert 0.2 < time.monotonic() - begun < 3
+    if ahead:
+        sql.__exit__(None, None, None)
     stopped.record_events([event("b")])  # with a new connection
     assert [row.cause.id for row in store.read_log(0, 9)] == ["a", "b"]
     store.close()
@@ -723,4 +730,89 @@ def test_a_run_of_its_own_hands_over_with_a_lease_that_is_made_longer(url, runne
     )  # fmt: skip
     assert (done.events, done.effects, done.stopped) == (11, {"accepted": 9}, False) and len(provider.keys) == 9
     assert store.workers() == [] and store.check() == []
+    store.close()
+
+
+# ---------------------------------------------------------------- statements sent one behind the other
+
+
+def test_a_block_is_two_round_trips(url, monkeypatch):
+    """One for all that it changes, one for the commit: with effects, cancels and news too."""
+    from rules_engine.store.postgres_pipeline import Pipeline
+
+    store, waits = made(url), []
+    if not isinstance(store._db._pipeline, Pipeline):
+        pytest.skip("libpq has no pipeline")
+    with store.run_lock():
+        store.commit(Block("p1", [row("ana")]))  # the program's number
+        arrivals = [event(f"e{n}", f"c{n}") for n in range(9)]
+        collect = Pipeline._answers
+        monkeypatch.setattr(Pipeline, "_answers", lambda self, waiting: (waits.append(len(waiting)), collect(self, waiting))[1])
+        assert store.record_events(arrivals).accepted == 9 and len(waits) == 2, waits
+        waits.clear()
+        emitted = Arrival(Event("x", "e", "ben", 1), "engine")
+        decided = [decision(contact="ana")]
+        store.commit(Block("p1", [row("ana"), row("ben")], [1, 2], decisions=decided, effects=[effect("f1")], emits=[emitted], cursor=2, erasures=0))
+        assert len(waits) == 2, waits
+    store.close()
+
+
+def test_the_first_error_counts_and_costs_the_whole_block(url):
+    """An error in the middle of what was sent at once: nothing of it is saved, and what follows it does not hide it."""
+    store = made(url)
+    with store.run_lock():
+        for bad in ("a\0b", "z\ud800"):
+            with pytest.raises(BadData) as refused:
+                store.commit(Block("p1", [row("ana"), row(bad)], decisions=[decision(contact="ana")], effects=[effect("f1")], cursor=5))
+            assert "aborted" not in str(refused.value)
+        with pytest.raises(BadData):
+            store.commit(Block("p1", [row("ana", wake_at=2**70)]))
+        with pytest.raises(BadData):
+            store.commit(Block("p1", [row("ana", wake_at="soon")]))
+        assert store.counts().contacts == 0 and store.counts().decisions == 0 and store.position().cursor == 0
+        store.commit(Block("p1", [row("ana")], cursor=5))
+        assert store.position().cursor == 5 and store.counts().contacts == 1, "the connection is as before"
+    store.close()
+
+
+def test_values_of_a_column_come_back_as_they_were(url):
+    from rules_engine.store.postgres_pipeline import Bigints, Bytes, Smallints, Texts
+
+    store = made(url)
+    for kind, cast, values in (
+        (Texts, "text", ["a", None, "", "NULL", 'a"b\\,{}', "é\U0001f600", "a"]),
+        (Bytes, "bytea", [b"", b"\0\xff", None, b"{}"]),
+        (Bigints, "bigint", [0, -1, None, 2**63 - 1, -(2**63)]),
+        (Smallints, "smallint", [0, -1, None, 32767, -32768]),
+    ):
+        rows = store._db.rows(f"SELECT item FROM unnest(%s::{cast}[]) WITH ORDINALITY AS row (item, n) ORDER BY n", (kind(values),))
+        assert [item for (item,) in rows] == values
+        assert store._db.rows(f"SELECT count(*) FROM unnest(%s::{cast}[])", (kind([]),)) == [(0,)]
+    store.close()
+
+
+def test_an_error_that_somebody_swallows_still_fails_the_transaction(url):
+    """A judge may ask the store for something and live without an answer; a commit of what has failed would be a rollback in silence."""
+    store = made(url)
+    store.commit(Block("p1", [row("ana"), row("ben")], effects=[effect("f1"), effect("f2", "ben")]))
+
+    def judge(candidate):
+        if candidate.effect.id == "f1":
+            return Verdict("later", next_at=2**62, detail="x" * 5)._replace(state="no\ud800state")
+        assert store.contact_at("email", "a@example.org") in (None, [])
+        return CLAIM
+
+    with store.run_lock():
+        with pytest.raises(BadData):
+            store.claim_effects(500, 500, 9, judge)
+        assert {item.state for item in store.effects()} == {"ready"}
+
+        def work(sql):
+            sql.execute("SELECT 1 / %s::int", (0,))
+            store._db.one("SELECT 1")  # its answer comes behind the error, which `read` takes for a name that can't be
+            return 1
+
+        with pytest.raises(BadData, match="division by zero"):
+            store._write("test", work)
+        assert store._db.one("SELECT 1") == 1
     store.close()
