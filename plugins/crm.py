@@ -18,6 +18,8 @@ from typing import Any
 
 from rules_engine.plugin import Action, Call, Outcome, Parameter, hookimpl
 
+TRANSPORTS = ("folder", "webhook", "hubspot")
+
 SETTINGS = (
     "transport",
     "contact_fields",

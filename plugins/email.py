@@ -129,6 +129,23 @@ def idempotency(settings: Mapping[str, Any]) -> str:
     return "key" if settings.get("transport", "folder") == "folder" else "none"
 
 
+TRANSPORTS = ("folder", "smtp")
+
+
+def wrong_settings(settings: Mapping[str, Any]) -> Iterator[str]:
+    """For `camp doctor`: what can't be, in sentences. Without it the first hand-over would tell."""
+    if settings.get("transport") != "smtp":
+        return
+    if not settings.get("from"):
+        yield "the setting from is missing: the sender's address"
+    if not settings.get("host"):
+        yield "the setting host is missing: the SMTP server's name"
+    if settings.get("tls", "starttls") not in ("starttls", "tls", "none"):
+        yield f"tls = {settings['tls']!r} is unknown; known are starttls, tls and none"
+    if settings.get("port") and not (str(settings["port"]).isdigit() and 0 < int(settings["port"]) < 65_536):
+        yield f"port = {settings['port']!r} must be a number from 1 to 65535"
+
+
 def try_out(settings: Mapping[str, Any]) -> str:
     """For `camp doctor --connect`: connects, encrypts and logs in as a hand-over would, and sends nothing. Says who answered; raises
     whatever the network or the server raises."""

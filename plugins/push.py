@@ -18,6 +18,8 @@ from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
 
+TRANSPORTS = ("folder", "webhook")
+
 SETTINGS = (
     "transport",
     "folder",

@@ -23,6 +23,8 @@ from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
 
+TRANSPORTS = ("folder", "webhook", "twilio")
+
 SETTINGS = (
     "transport",
     "from",

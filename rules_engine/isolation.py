@@ -429,8 +429,8 @@ class HandOver:
         except Failed as failure:
             return Outcome("unknown" if failure.began or self._verb == "lookup" else "retry", str(failure))
         if isinstance(answer, list) and len(answer) == 4:
-            state, detail, *rest = answer
-            return Outcome(state, hide(str(detail), self._pool.secrets), *rest)
+            state, detail, name, after = answer
+            return Outcome(state, *(hide(str(text), self._pool.secrets) for text in (detail, name or "")), after)
         return Outcome("unknown", f"the plugin {self._pool.name} answered {answer}, not Outcome")
 
 

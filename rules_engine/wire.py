@@ -61,11 +61,9 @@ def load(data: bytes) -> Any:
         return orjson.loads(text)
     if form not in (_TAGGED, _SLOW):
         raise ValueError("it is no frame of Camp")
-    # orjson reads a huge number as a float, and no lone surrogates.
-    value = orjson.loads(text) if form == _TAGGED else json.loads(text.decode("utf-8", "surrogatepass"))
-    try:
-        return _read(value)
-    except (TypeError, KeyError, IndexError, RecursionError) as error:
+    try:  # orjson reads a huge number as a float, and no lone surrogates
+        return _read(orjson.loads(text) if form == _TAGGED else json.loads(text.decode("utf-8", "surrogatepass")))
+    except (TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
         raise ValueError("a tagged value can't be read") from error
 
 
@@ -128,12 +126,12 @@ def _read(value: Any) -> Any:
 
 def call_data(call: Call) -> list[Any]:
     """A Call without the types that would make every frame a tagged one."""
-    return [*call[:7], str(call.project), call.at.isoformat(), call.attempt]
+    return [*call[:7], str(call.project), call.at.isoformat(), *call[9:]]
 
 
 def call_of(data: list[Any]) -> Call:
     """The Call that `call_data` wrote."""
-    return Call(*data[:7], Path(data[7]), datetime.fromisoformat(data[8]), data[9])
+    return Call(*data[:7], Path(data[7]), datetime.fromisoformat(data[8]), *data[9:])
 
 
 def action_data(action: Action) -> dict[str, Any]:

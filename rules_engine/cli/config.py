@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from rules_engine.cli import output
@@ -36,9 +38,14 @@ def config_show(db: str | None, as_json: bool) -> None:
     if as_json:
         output.json_lines({"name": item.name, "value": shown(item), "source": item.source} for item in found)
         return
-    output.table(("setting", "value", "comes from"), [(item.name, shown(item), item.source) for item in found])
+    output.table(("setting", "value", "comes from"), [(item.name, _text(shown(item)), item.source) for item in found])
     if settings.file is None:
         output.say(f"there is no camp.toml in {settings.folder} or above it; `camp init` makes a project")
+
+
+def _text(value: Any) -> Any:
+    """Numbers as they are written in the file: 2525, not 2,525."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 @click.command("completion")

@@ -71,9 +71,12 @@ def examine(settings: Settings, connect: bool = False, deep: bool = False) -> It
     yield from _guarded("campaigns", lambda: campaigns(settings))
     yield from _guarded("plugins", lambda: plugins(settings))
     yield from _guarded("transports", lambda: transports(settings, connect))
+    yield from _guarded("log", lambda: reports(settings))
+    yield from _guarded("web", lambda: web(settings))
+    yield from _guarded("mailbox", lambda: mailbox(settings, connect))
     yield from _guarded("time zones", zones)
-    if not isinstance(settings.database, Address):  # a server's disk is not here
-        yield from _guarded("disk", lambda: disk(settings.database_file))
+    if not isinstance(settings.database, Address):
+        yield from _guarded("disk", lambda: disk(settings.database))
     yield from _guarded("database", lambda: database(settings, deep))
     yield from _guarded("spool", lambda: spool(settings))
     yield from _guarded("retention", lambda: kept_for(settings))
@@ -265,8 +268,8 @@ def secrets(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, "secrets", "no secret is in camp.toml")
-    files = [] if isinstance(settings.database, Address) else [settings.database]
-    for path in (*files, settings.folder / "outbox", settings.folder / "spool", settings.folder / "backups"):
+    files = () if isinstance(settings.database, Address) else (settings.database,)
+    for path in (*files, *(settings.folder / name for name in ("outbox", "spool", "backups"))):
         if path.exists() and path.stat().st_mode & 0o004 and _open_to_all(path.parent):
             yield Finding(
                 WARN, "secrets", f"{path} holds personal data, and everybody on this machine may read it", f"chmod o-rwx {path}"
@@ -339,7 +342,14 @@ def transports(settings: Settings, connect: bool) -> Iterator[Finding]:
     tables = settings.tables(names)
     for name in names:
         transport = tables[name].get("transport", "folder")
-        if transport == "folder":
+        module = _module(loaded, name)
+        wrong = list(getattr(module, "wrong_settings", lambda table: ())(tables[name]))
+        known = getattr(module, "TRANSPORTS", (transport,))
+        if transport not in known:
+            wrong = [f"transport = {transport!r} is unknown; known are {', '.join(known)}"]
+        if wrong:
+            yield from (Finding(ERROR, "transports", f"{name}: {said}", f"look at [{name}] in camp.toml") for said in wrong)
+        elif transport == "folder":
             if name in settings.project:
                 yield Finding(
                     OK,
@@ -349,12 +359,13 @@ def transports(settings: Settings, connect: bool) -> Iterator[Finding]:
         elif not connect:
             yield Finding(OK, "transports", f"{name}: {transport} (not tried; --connect tries it)")
         else:
-            module = next(
-                sys.modules.get(item.perform.__module__)
-                for action, item in loaded.actions.items()
-                if item.perform and loaded.providers[action] == name
-            )
             yield _try(name, str(transport), tables[name], getattr(module, "try_out", None))
+
+
+def _module(loaded: Any, plugin: str) -> Any:
+    """The module of a plugin's actions. It may say its TRANSPORTS, and with `wrong_settings(settings)` what can't be, in sentences."""
+    performs = (item.perform for action, item in loaded.actions.items() if item.perform and loaded.providers[action] == plugin)
+    return next((sys.modules.get(perform.__module__) for perform in performs), None)
 
 
 def _try(name: str, transport: str, table: dict[str, Any], try_out: Any) -> Finding:
@@ -387,71 +398,131 @@ def _try_http(table: dict[str, Any]) -> str:
     return f"{url.hostname} answers" + (" over TLS" if url.scheme == "https" else "")
 
 
+def reports(settings: Settings) -> Iterator[Finding]:
+    """[log] and [metrics]: values that can be, in folders that are there. Nothing where all is well."""
+    from rules_engine.cli import operating
+
+    operating.check_log(settings)
+    for name in ("log.file", "metrics.file"):
+        file = settings.get(name).value
+        folder = (settings.folder / str(file)).parent if file else settings.folder
+        if not folder.is_dir():
+            yield Finding(ERROR, "log", f"{name} is {file}, and there is no folder {folder}", "make it, or name another file")
+
+
+def web(settings: Settings) -> Iterator[Finding]:
+    """[web], as `camp run --web` reads it, and whether links of messages lead to us."""
+    from rules_engine.cli.web import web_settings
+
+    table = settings.tables(["web"])["web"]
+    if not table:
+        return
+    web_settings(settings)
+    without = "so messages have no tracked links and no unsubscribe link of Camp's"
+    if table.get("url") and not table.get("secret"):
+        yield Finding(WARN, "web", f"CAMP_WEB_SECRET is not set, {without}", "openssl rand -hex 24 makes one")
+    elif table.get("secret") and not table.get("url"):
+        yield Finding(WARN, "web", f"[web] url is not set, {without}", 'url = "https://news.shop.example"')
+    else:
+        yield Finding(OK, "web", "the settings can be used" + (f"; links of messages lead to {table['url']}" if table.get("url") else ""))
+    kept = settings.get("email.unsubscribe_url")
+    if table.get("url") and table.get("secret") and kept.value:
+        way = f"remove email.unsubscribe_url ({kept.source}) to have signed one-click links"
+        yield Finding(WARN, "web", f"unsubscribe links lead to {kept.value}, not to Camp", way)
+
+
+def mailbox(settings: Settings, connect: bool) -> Iterator[Finding]:
+    """[mailbox]: whether it can be read; a server is asked with --connect only."""
+    from rules_engine.cli.mailbox import table
+    from rules_engine.service import mailbox as boxes
+
+    found = table(settings)
+    if not found:
+        return
+    try:
+        boxes.seconds_between(found)
+        if found.get("folder") or connect or not found.get("host"):
+            with boxes.open_box(found):
+                pass
+            yield Finding(OK, "mailbox", f"{found.get('folder') or found.get('host')} can be read")
+        else:
+            yield Finding(OK, "mailbox", f"{found['host']} (not tried; --connect tries it)")
+    except boxes.Trouble as trouble:
+        yield Finding(ERROR, "mailbox", f"it can't be used: {trouble}", "see [mailbox] in camp.toml; the password is CAMP_MAILBOX_PASSWORD")
+
+
 # ── the database and what runs on it ──
 
 
 def database(settings: Settings, deep: bool) -> Iterator[Finding]:
-    """The file, and what waits in it."""
+    """The file or the server, and what waits in it."""
     from rules_engine.cli.loading import open_store
-    from rules_engine.service.sent import SentJournal, beside
 
     if not settings.database.exists():
         yield Finding(WARN, "database", f"there is no database {settings.database} yet", "imports and camp run make it")
         return
     with open_store(None, settings=settings) as store:
-        now, running = _now(), store.running()
+        on_server = isinstance(settings.database, Address)
+        now, running = store.clock.now() if on_server else _now(), store.running()
         yield from _whole(settings.database, store, deep)
         yield (
             Finding(OK, "service", "camp run is active")
             if running
             else Finding(WARN, "service", "camp run is not active", "start it: camp run")
         )
-        if isinstance(settings.database, Address):
-            yield from _server(store)
-            now = store.clock.now()  # its clock counts, not this machine's
-        else:
-            yield from _journal(SentJournal(beside(settings.database)).problem(store))
-            yield from _clock(store, now)
+        yield from _home_of_server(store) if on_server else _journal(settings.database, store)
+        yield from _clock(store, now)
         yield from _waiting(store, now, running)
         yield from _outbox(store)
         yield from _paused(store)
-        if not isinstance(settings.database, Address):
-            yield from _backup(store, now)
+        if on_server:
+            yield Finding(OK, "backup", "the server's own: Camp does not see it (docs/cluster.md)")
+            return
+        yield from _backup(store, now, settings.folder / str(settings.get("backup.folder").value or "backups"))
 
 
-def _journal(problem: str) -> Iterator[Finding]:
+def _journal(path: Path, store: Any) -> Iterator[Finding]:
+    """The send journal beside a file."""
+    from rules_engine.service.sent import SentJournal, beside
+
+    problem = SentJournal(beside(path)).problem(store)
     if problem:
-        yield Finding(
-            ERROR,
-            "send journal",
-            problem,
-            "camp db adopt, once no other copy of this database runs; never delete the journal",
-        )
+        yield Finding(ERROR, "send journal", problem, "camp db adopt, once no other copy of this database runs; never delete the journal")
     else:
         yield Finding(OK, "send journal", "it belongs to this database")
 
 
-def _server(store: Any) -> Iterator[Finding]:
-    """Workers, and whether this is the database that sends."""
+def _home_of_server(store: Any) -> Iterator[Finding]:
+    """A server's database has no send journal: it knows where it is at home. And who works on it."""
     if store.at_home():
-        yield Finding(OK, "home", "this database is the one that sends")
+        yield Finding(OK, "home", "the database is where it was")
     else:
-        yield Finding(
-            ERROR, "home", "it was restored, copied, or a standby took over; workers refuse to run", "camp db adopt, once no other copy runs"
-        )
-    late = [worker.name for worker in store.workers() if worker.until < 0]
-    if late:
-        yield Finding(WARN, "workers", f"{', '.join(late)} gave no sign of life for longer than a lease", "start or stop it: camp run")
+        said = "the database is not where it was: restored, copied, or a standby took over"
+        yield Finding(ERROR, "home", said, "camp db adopt, once nothing else sends from it")
+    for worker in store.workers():
+        silent = -worker.until
+        if silent > 0:
+            yield Finding(
+                WARN, "workers", f"{worker.name} is silent for {_span(silent)} beyond its lease", "look at its machine; the others take its shards"
+            )
+        else:
+            yield Finding(OK, "workers", f"{worker.name} has {output.count(worker.shards, 'shard')}")
 
 
 def _whole(path: Path | Address, store: Any, deep: bool) -> Iterator[Finding]:
     from rules_engine.store.migrations import MIGRATIONS
 
-    size, log = store.size(), 0
-    if not isinstance(path, Address):
-        wal = path.with_name(path.name + "-wal")
-        log = wal.stat().st_size if wal.exists() else 0
-    schema = "" if isinstance(path, Address) else f"schema {len(MIGRATIONS)}, "
+    if isinstance(path, Address):
+        said = store.check()
+        way = "restore the server's backup (docs/cluster.md), and look at pg_amcheck"
+        if said:
+            yield Finding(ERROR, "database", f"{path} is damaged: {said[0]}", way)
+        else:
+            yield Finding(OK, "database", f"{path}: {store.size():,} bytes: whole")
+        return
+    size = path.stat().st_size
+    wal = path.with_name(path.name + "-wal")
+    log = wal.stat().st_size if wal.exists() else 0
     said = store.check() if deep else store.quick_check()
     if said:
         yield Finding(
@@ -461,7 +532,7 @@ def _whole(path: Path | Address, store: Any, deep: bool) -> Iterator[Finding]:
         yield Finding(
             OK,
             "database",
-            f"{path}: {size:,} bytes, {schema}{'every page' if deep else 'a quick look'}: whole",
+            f"{path}: {size:,} bytes, schema {len(MIGRATIONS)}, {'every page' if deep else 'a quick look'}: whole",
         )
     if log > LONG_WAL:
         yield Finding(
@@ -549,12 +620,27 @@ def _outbox(store: Any) -> Iterator[Finding]:
 
 
 def _paused(store: Any) -> Iterator[Finding]:
+    from rules_engine.runtime.calendar import format_utc
+    from rules_engine.store.port import EVERYTHING
+
     for pause in store.pauses() if hasattr(store, "pauses") else ():
-        yield Finding(WARN, "pauses", f"{' '.join(str(part) for part in pause)} is in force", "camp resume ends it")
+        name = "everything" if pause.campaign == EVERYTHING else pause.campaign
+        why = f": {pause.reason}" if pause.reason else ""
+        yield Finding(
+            WARN,
+            "pauses",
+            f"{name} is paused since {format_utc(pause.at)}{why}",
+            f"camp resume {'--all' if pause.campaign == EVERYTHING else name}",
+        )
 
 
-def _backup(store: Any, now: int) -> Iterator[Finding]:
+def _backup(store: Any, now: int, folder: Path) -> Iterator[Finding]:
     when, _, file = (store.noted("backup") or "").partition(" ")
+    # A backup can't know of itself: after a restore only its file tells of it.
+    for path in folder.glob("camp-*.db") if folder.is_dir() else ():
+        made = int(path.stat().st_mtime * 1000)
+        if made > int(when or 0) + MINUTE:
+            when, file = str(made), str(path)
     if not when:
         yield Finding(
             WARN, "backup", "no backup was ever made", "camp db backup --keep 14, once a day (cron or a systemd timer)"

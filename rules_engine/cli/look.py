@@ -25,6 +25,7 @@ def status_command(only_running: bool, db: str | None, as_json: bool) -> int:
     from rules_engine.cli.loading import open_store
     from rules_engine.clock import SystemClock
     from rules_engine.runtime.calendar import format_utc
+    from rules_engine.store.port import EVERYTHING
 
     settings = Settings({"database": db})
     now = SystemClock().now()
@@ -47,7 +48,7 @@ def status_command(only_running: bool, db: str | None, as_json: bool) -> int:
         "next_effect": None if leaves is None else format_utc(leaves),
         "backlog_seconds": 0 if waits.received is None else max(0, now - waits.received) // 1000,
         "overdue": waits.overdue,
-        "pauses": [list(pause) for pause in pauses],
+        "pauses": [{"campaign": pause.campaign, "at": format_utc(pause.at), "reason": pause.reason} for pause in pauses],
         "program": versions[-1].digest if versions else None,
     }
     spool = _spool(settings)
@@ -66,7 +67,9 @@ def status_command(only_running: bool, db: str | None, as_json: bool) -> int:
     if spool is not None:
         output.data(f"spool     {spool.waiting:,} waiting, {spool.failed:,} failed")
     for pause in pauses:
-        output.data(click.style("paused    ", fg="yellow", bold=True) + output.clean(" ".join(str(part) for part in pause)))
+        why = f": {pause.reason}" if pause.reason else ""
+        said = f"{'everything' if pause.campaign == EVERYTHING else pause.campaign} since {format_utc(pause.at)}{why}"
+        output.data(click.style("paused    ", fg="yellow", bold=True) + output.clean(said))
     _attention(counts, aside)
     return OK
 
@@ -475,7 +478,10 @@ def timeline_command(contact: str, limit: int, db: str | None, as_json: bool) ->
         output.json_lines(_scheduled(story, past, coming))
         return
     for decision in past:
-        output.data(output.clean(timeline_line(decision, story.zone)))
+        effect = story.effect(decision)
+        # "sent" is what the campaign decided; whether it has left is the outbox's to say.
+        state = f" (outbox: {effect.state})" if effect is not None and effect.state not in ("accepted", "delivered") else ""
+        output.data(output.clean(timeline_line(decision, story.zone) + state))
     if not past:
         output.data("nothing has happened yet")
     if coming:

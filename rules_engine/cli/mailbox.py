@@ -38,9 +38,7 @@ def mailbox_poll(dry_run: bool, db: str | None, as_json: bool) -> int:
         try:
             polled = mailbox.poll(table(settings), store, SystemClock(), dry_run=dry_run)
         except mailbox.Trouble as trouble:
-            raise errors.Trouble(
-                f"the mailbox can't be used: {trouble}", "see [mailbox] in camp.toml; the password is CAMP_MAILBOX_PASSWORD", errors.ENVIRONMENT
-            ) from trouble
+            raise _unusable(trouble) from trouble
     counts = dict(sorted(polled.counts.items()))
     if as_json:
         output.json_document({**counts, "reasons": list(polled.aside)})
@@ -52,6 +50,11 @@ def mailbox_poll(dry_run: bool, db: str | None, as_json: bool) -> int:
     return errors.PARTIAL if polled.aside else errors.OK
 
 
+def _unusable(trouble: Exception) -> errors.Trouble:
+    help = "see [mailbox] in camp.toml; the password is CAMP_MAILBOX_PASSWORD"
+    return errors.Trouble(f"the mailbox can't be used: {trouble}", help, errors.ENVIRONMENT)
+
+
 def watch(settings: Settings, program: Any) -> Callable[[Any], AbstractContextManager[Any]] | None:
     """What `camp run` runs beside itself where there is a table [mailbox]."""
     found = table(settings)
@@ -61,6 +64,10 @@ def watch(settings: Settings, program: Any) -> Callable[[Any], AbstractContextMa
     from rules_engine.clock import SystemClock
     from rules_engine.service import keys, mailbox
 
+    try:
+        mailbox.seconds_between(found)
+    except mailbox.Trouble as trouble:
+        raise _unusable(trouble) from trouble
     path, fields = getattr(settings.database, "url", settings.database), keys.key_fields(keys.keys_of(program))
     return lambda stop: mailbox.watching(found, lambda: store.open_store(path), SystemClock(), fields)
 

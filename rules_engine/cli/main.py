@@ -33,6 +33,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("look", "What is going on, at a glance."),
         "why": ("look", "Why something happened to a contact, or did not."),
         "timeline": ("look", "What happened to a contact, and what is next."),
+        "audit": ("audit", "What people did: pauses, resolved messages, erasures."),
         "segment": ("segments", "Segments and who is in them."),
         "plugin": ("plugins", "Actions and events that plugins bring."),
     },

@@ -15,10 +15,8 @@ def log(settings: Settings) -> None:
     from rules_engine.clock import SystemClock
     from rules_engine.service import logs
 
+    check_log(settings)
     form, level = settings.get("log.format"), settings.get("log.level")
-    for setting, known in ((form, logs.FORMATS), (level, logs.LEVELS)):
-        if setting.value is not None and setting.value not in known:
-            raise Trouble(f"{setting.source}: {setting.name} is {setting.value!r}", f"it can be {', '.join(known)}")
     file = settings.get("log.file").value
     try:
         logs.set_up(
@@ -26,6 +24,16 @@ def log(settings: Settings) -> None:
         )
     except OSError as error:
         raise Trouble(f"the log {file} can't be written: {error.strerror}", "[log] file in camp.toml names it") from error
+
+
+def check_log(settings: Settings) -> None:
+    """Trouble for a format or level that there is not."""
+    from rules_engine.service import logs
+
+    for name, known in (("log.format", logs.FORMATS), ("log.level", logs.LEVELS)):
+        setting = settings.get(name)
+        if setting.value is not None and setting.value not in known:
+            raise Trouble(f"{setting.source}: {setting.name} is {setting.value!r}", f"it can be {', '.join(known)}")
 
 
 def meter(settings: Settings, host: Any, web: bool = False) -> Any:
@@ -61,7 +69,10 @@ def options(store: Any, settings: Settings, loaded: Any, meter: Any) -> dict[str
     if meter is not None:
         target = settings.folder / str(settings.get("metrics.file").value) if settings.get("metrics.file").value else None
         measure = Measure(meter, store, clock, file, target)
-        measure()
+        try:
+            measure()
+        except OSError as error:
+            raise Trouble(f"the metrics can't be written to {target}: {error.strerror}", "[metrics] file in camp.toml names it") from error
         chores.append((5, measure))
     return {"sent": sent, "spool": spool, "meter": meter, "chores": chores}
 

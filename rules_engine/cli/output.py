@@ -148,6 +148,7 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise refused(f"not confirmed: {question[:1].lower()}{question[1:].rstrip('?')}", "add --yes to do it without a question")
+        what = f"{question[:1].lower()}{question[1:]}".removesuffix(" Go on?").rstrip("?.")
+        raise refused(f"not confirmed: {what}", "add --yes to do it without a question")
     if not click.confirm(question, err=True):
         raise refused("not confirmed; nothing was changed")

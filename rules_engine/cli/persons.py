@@ -166,7 +166,7 @@ def forget(contacts: tuple[str, ...], settings: Settings, later: bool, yes: bool
             for person in people:
                 person.erase(clock)
             output.say("writing the database anew …") if not later else None
-            scrubbed(store, not later)
+            scrubbed(store, settings, not later)
         for person in people:
             if as_json:
                 output.json_document(person.record(not dry_run))
@@ -174,6 +174,9 @@ def forget(contacts: tuple[str, ...], settings: Settings, later: bool, yes: bool
                 output.data(f"erased {person.mark}")
     if not dry_run:
         output.say("backups made before still hold what was erased, and so do logs and the files that are named above")
+        file = settings.database
+        for old in sorted(file.parent.glob(f"{file.name}.before-*")) if isinstance(file, Path) else ():
+            output.say(f"{old} is the database from before a restore, and holds it too: remove it")
 
 
 def _with_merged(store: Any, contacts: Iterable[str]) -> list[str]:

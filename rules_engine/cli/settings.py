@@ -40,6 +40,11 @@ TABLES: dict[str, dict[str, str]] = {
         "outbox": "how long effects that ended are kept, from 90 days (for ever)",
     },
     "backup": {"folder": "where `camp db backup` puts its files (backups)"},
+    "mailbox": {
+        "folder": "a Maildir; or host and what follows, for IMAP",
+        **dict.fromkeys(("host", "port", "tls", "ca_file", "user", "password", "inbox", "done", "aside", "timeout"), "docs/messages.md"),
+        "every": "seconds between two looks (60)",
+    },
     "web": {},
     "plugins": {},
 }
@@ -197,13 +202,15 @@ def _like(text: str, known: Any) -> Any:
     return text
 
 
-def _look_up(content: Mapping[str, Any], name: str) -> Any:
-    found: Any = content
-    for part in name.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            return None
-        found = found[part]
-    return found
+def _look_up(content: Any, name: str) -> Any:
+    """The value under a dotted name. A key may have dots of its own: "consent.email" in [web.preferences]."""
+    if not isinstance(content, Mapping):
+        return None
+    if name in content:
+        return content[name]
+    parts = name.split(".")
+    heads = (".".join(parts[:number]) for number in range(1, len(parts)))
+    return next((found for head in heads if (found := _look_up(content.get(head), name[len(head) + 1 :])) is not None), None)
 
 
 def _variables() -> list[str]:

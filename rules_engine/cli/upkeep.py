@@ -101,7 +101,7 @@ def restore(settings: Settings, file: Path, yes: bool, dry_run: bool, as_json: b
             output.say(f"{file}: whole, {found.contacts:,} contacts, {record['events']:,} events")
             if lost:
                 output.warn(
-                    f"{output.count(lost, 'event')} that the present database has are not in the backup",
+                    f"{output.count(lost, 'event')} of the present database {'is' if lost == 1 else 'are'} not in the backup",
                     "feed them again from their sources after the restore: what is known is recognised by its id",
                 )
         if not dry_run:
@@ -181,7 +181,7 @@ def _adopt_on_server(settings: Settings, keep_open: bool, yes: bool, dry_run: bo
             output.data("this database is the one that sends; there is nothing to adopt")
             return
         if store.running():
-            raise refused("workers run on this database", "stop them first")
+            raise refused("workers run on this database", "stop them first; a dump has those of its moment in it, and their leases end within 15 s")
         if dry_run:
             output.say("`camp db adopt` would make this database the one that sends")
             return
@@ -267,16 +267,20 @@ def vacuum(settings: Settings) -> None:
         after = store.size()
     output.data(f"{before:,} bytes before, {after:,} after, {(clock.now() - begun) / 1000:.1f} s")
     if not whole:
-        output.warn("a reader kept the write-ahead log from being emptied", "run it again")
+        output.warn(*_left(settings))
 
 
-def scrubbed(store: Any, vacuum: bool) -> None:
-    """After an erasure."""
+def _left(settings: Settings) -> tuple[str, str]:
+    """Why not every byte is gone, and the way out."""
+    if isinstance(settings.database, Address):
+        return "while workers run, what was deleted may stay in the free space of the tables", "run `camp db vacuum` when no worker runs"
+    return "a reader kept the write-ahead log from being emptied", "run `camp db vacuum` when no long export or backup runs"
+
+
+def scrubbed(store: Any, settings: Settings, vacuum: bool) -> None:
+    """After an erasure. Trouble if bytes are left."""
     if not store.scrub(vacuum):
-        raise Trouble(
-            "the contact is erased, but a reader kept the write-ahead log from being emptied",
-            "run `camp db vacuum` when no long export or backup runs",
-            errors.PARTIAL,
-        )
+        why, way = _left(settings)
+        raise Trouble(f"the contact is erased, but {why}", way, errors.PARTIAL)
     if not vacuum:
         output.say("what was erased may still be read in the free space of the file until `camp db vacuum` has run")

@@ -18,7 +18,10 @@ SUFFIX = ".camp"
 SKIPPED = frozenset({"node_modules", "__pycache__"})
 """Folders that hold other people's files; hidden ones (.venv, .git) are skipped as well."""
 
-SETTINGS: dict[str, type] = {"name": str, "database": str, "templates": str, "format": str, "plugins": dict, "web": dict}
+SETTINGS: dict[str, type] = {
+    **dict.fromkeys(("name", "database", "templates", "format"), str),
+    **dict.fromkeys(("plugins", "web", "mailbox", "spool", "log", "metrics", "retention", "backup"), dict),
+}
 """Settings of Camp itself with their types; every other table of camp.toml belongs to the plugin of its name."""
 
 

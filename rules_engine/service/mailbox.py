@@ -20,7 +20,7 @@ from rules_engine.service import inbound
 from rules_engine.service.mailfolders import Item, Mark, Trouble, open_box
 from rules_engine.store.port import Arrival, BadData, EffectRow, Store, StoreError
 
-__all__ = ["Polled", "Trouble", "Watch", "judge", "open_box", "poll", "watching"]
+__all__ = ["Polled", "Trouble", "Watch", "judge", "open_box", "poll", "seconds_between", "watching"]
 
 log = logging.getLogger("camp.mailbox")
 
@@ -141,13 +141,25 @@ def _event(finding: inbound.Finding, effect: EffectRow, now: int, key_fields: Ke
 # ---------------------------------------------------------------- for the service
 
 
+def seconds_between(settings: Mapping[str, Any]) -> float:
+    """The setting `every`: seconds between two looks. Raises Trouble for what is no number above 0."""
+    value = settings.get("every", EVERY)
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise Trouble(f"every = {value!r} must be a number of seconds above 0")
+    return max(0.01, seconds)
+
+
 class Watch:
     """Looks every so often, in a thread and with a store of its own: a mail server may hang for as long as it likes. `trouble`: why the last
     look failed, or ""; `counts`: what all looks found."""
 
     def __init__(self, settings: Mapping[str, Any], open_store: Callable[[], Store], clock: Clock, key_fields: KeyFields | None = None) -> None:
         self._settings, self._open_store, self._clock, self._key_fields = settings, open_store, clock, key_fields
-        self._every = max(0.01, float(settings.get("every") or EVERY))
+        self._every = seconds_between(settings)
         self.counts: Counter[str] = Counter()
         self.trouble = ""
 

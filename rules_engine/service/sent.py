@@ -66,10 +66,10 @@ class SentJournal:
         doubtful = store.doubt(lost, now) if lost else []
         if lost:
             log.warning(
-                "%d hand-overs are in %s and not in the database: an older backup was restored, or effects were dropped; "
-                "%d of its effects are unknown now",
-                len(lost),
+                "hand-overs that are in %s and not in the database: %d (an older backup was restored, or effects were dropped); "
+                "effects that are unknown now because of it: %d",
                 self.path.name,
+                len(lost),
                 len(doubtful),
             )
         return doubtful

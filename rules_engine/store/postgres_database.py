@@ -68,7 +68,7 @@ _SAY = {
     "full": ("the disk of {url} is full; nothing of this step was saved", "free some space there; what was acknowledged is safe"),
     "corrupt": ("{url} is damaged", "stop, and restore the latest backup"),
     "foreign": ("the schema `camp` in {url} is not of this program", "name another database"),
-    "missing": ("{url} is not there", "make it with `createdb`, then run `camp db migrate`"),
+    "missing": ("{url} is not there", "make it with `createuser` and `createdb` (docs/cluster.md), then run `camp db migrate`"),
     "io": ("the disk of {url} gives errors", "look at the server's log; restore the latest backup on a sound disk"),
     "lost": ("{url} does not answer", "check that the server runs and can be reached"),
 }

@@ -49,8 +49,32 @@ def test_every_command_takes_an_address_in_the_place_of_a_file(shop, url, monkey
     assert "does not run" in shop("status").out and shop("contact", "list").code == 0 and "ana" in shop("contact", "show", "ana").out
     assert shop("timeline", "ana").code == 0 and shop("segment", "list").code == 0
     doctor = shop("doctor")
-    assert "this database is the one that sends" in doctor.out and "could not" not in doctor.out, doctor
+    assert "the database is where it was" in doctor.out and "could not" not in doctor.out, doctor
     assert shop("pause", "--all").code == 0 and "everything" in shop("pause").out + shop("resume", "--all", "--yes").err and shop("outbox", "list").code == 0
+
+
+def test_the_doctor_looks_at_a_server(shop, url, server):
+    """The server's clock, the database's home, its workers; nothing of a file."""
+    assert shop("db", "migrate", "--db", url).code == 0
+    assert shop("run", "--once", "--db", url).code == 0
+    found = {item["about"]: item for item in map(json.loads, shop("doctor", "--json", "--db", url).out.splitlines())}
+    assert found["database"]["level"] == found["home"]["level"] == found["clock"]["level"] == "ok", found
+    assert "disk" not in found and "send journal" not in found and "does not see it" in found["backup"]["message"]
+    gone = shop("doctor", "--json", "--db", "postgresql://camp@127.0.0.1:1/camp")
+    assert gone.code == 1 and "does not answer" in gone.out and not gone.err
+
+
+def test_work_goes_on_after_an_erasure(shop, url, monkeypatch):
+    """It once did not: the store said "nobody was erased" for ever, so that each commit was refused as older than the erasure."""
+    monkeypatch.setenv("CAMP_DATABASE", url)
+    assert shop("db", "migrate").code == 0
+    (shop.folder / "people.jsonl").write_text('{"id": "ana", "email": "ana@example.com"}\n{"id": "ben", "email": "ben@example.com"}\n')
+    assert shop("contact", "import", "people.jsonl").code == 0 and shop("run", "--once").code == 0
+    assert shop("contact", "forget", "ben", "--yes").code == 0
+    assert shop("contact", "set", "ana", "first_name=Ana").code == 0
+    command = [sys.executable, "-m", "rules_engine", "run", "--once"]
+    assert subprocess.run(command, cwd=shop.folder, env={**os.environ, "CAMP_DATABASE": url}, capture_output=True, timeout=30).returncode == 0
+    assert json.loads(shop("db", "status", "--json").out)["events"].get("new", 0) == 0
 
 
 def test_a_password_is_never_shown(shop, monkeypatch):

@@ -119,6 +119,7 @@ NAMES = [
         "contact import",
         "why",
         "timeline",
+        "audit",
         "outbox list",
     ),
     *(

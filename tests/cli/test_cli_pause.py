@@ -52,3 +52,32 @@ def test_it_works_although_the_campaigns_of_the_day_are_broken(shop):
     (shop.folder / "campaigns" / "broken.camp").write_text("CAMPAIGN\n")
     assert shop("pause", "welcome").code == 0
     assert "welcome" in shop("pause").out
+
+
+def test_what_was_done_by_hand_can_be_read(shop, monkeypatch):
+    ready(shop)
+    assert "nobody did anything" in shop("audit").err
+    monkeypatch.setenv("CAMP_USER", "mara")
+    shop("pause", "--all", "--reason", "wrong price")
+    status = shop("status")
+    assert "paused    everything since 20" in status.out and status.out.count("wrong price") == 1
+    (paused,) = json.loads(shop("status", "--json").out)["pauses"]
+    assert (paused["campaign"], paused["reason"]) == ("*", "wrong price") and paused["at"].endswith("Z")
+    assert shop("run", "--until", "2026-04-01").code == 0
+    number = shop("outbox", "list").out.splitlines()[1].split()[0]
+    assert shop("outbox", "cancel", number, "--yes").code == 0
+    shop("resume", "--all", "--yes")
+    found = [json.loads(line) for line in shop("audit", "--json").out.splitlines()]
+    assert {item["who"] for item in found} == {"mara"}
+    assert [item["what"] for item in found][::2] == ["resume", "pause"] and "wrong price" in found[-1]["detail"], found
+    assert "mara" in shop("audit", "--limit", "1").out and len(shop("audit", "--limit", "1").out.splitlines()) == 2
+
+
+def test_a_message_that_has_not_left_is_marked_in_the_timeline(shop):
+    ready(shop)
+    shop("pause", "--all")
+    assert shop("run", "--until", "2026-04-01").code == 0
+    assert "(outbox: ready)" in shop("timeline", "ana").out
+    shop("resume", "--all", "--yes")
+    assert shop("run", "--until", "2026-04-01").code == 0
+    assert "(outbox: ready)" not in shop("timeline", "ana").out and "sent email.send" in shop("timeline", "ana").out

@@ -15,6 +15,7 @@ import pytest
 
 from rules_engine.cli.settings import TABLES
 from rules_engine.facts import Event
+from rules_engine.model.project import SETTINGS
 from rules_engine.store import open_store
 from rules_engine.store.port import CLAIM, Arrival, Block, Settlement
 
@@ -54,6 +55,37 @@ def test_misspelt_settings_get_a_suggestion_and_secrets_are_seen(pigeons):
     assert about(found, "retention")[0][0] == "error"
     toml.chmod(0o600)
     assert about(findings(pigeons)[1], "secrets")[0][0] == "warn"
+
+
+@pytest.mark.parametrize(
+    ("toml", "name", "said"),
+    [
+        ('[mailbox]\nfolder = "box"\nevery = "soon"', "mailbox", "every = 'soon' must be a number of seconds above 0"),
+        ('[mailbox]\nfolder = "nowhere"', "mailbox", "is no Maildir"),
+        ("[mailbox]\nevery = 5", "mailbox", "needs `folder` (a Maildir) or `host`"),
+        ('[web]\nsites = "shop"', "web", "[web] sites must be an address"),
+        ('[log]\nlevel = "loud"', "log", "log.level is 'loud'"),
+        ('[metrics]\nfile = "none/x.prom"', "log", "there is no folder"),
+        ('[email]\ntransport = "pigeon"', "transports", "transport = 'pigeon' is unknown; known are folder, smtp"),
+        ('[email]\ntransport = "smtp"\nfrom = "a@b.c"', "transports", "host is missing"),
+        ('[email]\ntransport = "smtp"\nfrom = "a@b.c"\nhost = "h"\nport = "mail"\ntls = "none"', "transports", "port = 'mail'"),
+        ('[sms]\ntransport = "pigeon"', "transports", "known are folder, webhook, twilio"),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_be_are_errors_before_the_first_message(pigeons, toml, name, said):
+    path = pigeons.folder / "camp.toml"
+    path.write_text(path.read_text().partition("[email]")[0] + toml + "\n")
+    code, found = findings(pigeons)
+    assert code == 1 and [message for level, message in about(found, name) if level == "error" and said in message], found
+    assert not [item for item in found if item["about"] == "settings" and item["level"] != "ok"], "a table of Camp's own is called unknown"
+    assert pigeons.process("check").code == 0, "nor does camp check know it better"
+
+
+def test_links_that_lead_elsewhere_are_told(pigeons):
+    path = pigeons.folder / "camp.toml"
+    path.write_text(path.read_text() + '\n[web]\nurl = "https://news.shop.example"\n')
+    assert about(findings(pigeons)[1], "web")[0][0] == "warn"
+    assert about(findings(pigeons, CAMP_WEB_SECRET="s" * 32)[1], "web")[0][0] == "ok"
 
 
 def test_what_waits_and_what_is_in_doubt(pigeons):
@@ -148,8 +180,11 @@ def test_plugins_declare_all_settings_that_they_read(plugin):
 
 def test_the_settings_table_of_the_manual_is_whole():
     page = (ROOT / "docs" / "operating.md").read_text()
+    assert set(TABLES) < set(SETTINGS), "camp check would call a table of Camp's own unknown"
+    mail = (ROOT / "docs" / "messages.md").read_text()
+    assert all(f"`{key}`" in mail for key in TABLES["mailbox"])
     for name, table in TABLES.items():
-        for key in table:
+        for key in table if name != "mailbox" else ():
             assert f"`{name}.{key}`" in page, f"docs/operating.md does not tell of {name}.{key}"
 
 

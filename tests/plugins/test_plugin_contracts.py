@@ -227,3 +227,13 @@ def test_plugins_import_only_the_public_seam_of_camp():
             for name in names:
                 own = name == "rules_engine.plugin" or name.startswith("rules_engine_plugins")
                 assert own or name.partition(".")[0] in allowed, f"{file.name} imports {name}"
+
+
+def test_a_campaign_has_no_place_for_a_secret():
+    """Secrets are settings, from the environment or a file of its own: no action takes one as an argument, where it would stand in a `.camp`."""
+    from rules_engine import host
+    from rules_engine.actions import SECRETS
+
+    found = host.load().actions
+    named = [f"{action.name} {parameter.name}" for action in found.values() for parameter in action.parameters]
+    assert len(named) > 20 and not [name for name in named if any(word in name.split()[1] for word in SECRETS)]

@@ -1,6 +1,6 @@
 """What passes between Camp and a child: every value of the language comes back as it was, and every record."""
 
-from datetime import UTC, date, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rules_engine import host, wire
+from rules_engine.actions import Call
 from rules_engine.testing.plugins import HOSTILE_VALUES, make_call
 
 
@@ -74,3 +75,17 @@ def test_a_call_and_all_first_party_records_come_back():
         assert wire.action_of(data, {"changes": action.changes, "perform": action.perform, "lookup": action.lookup}) == action
     for event in loaded.events.values():
         assert wire.event_of(wire.load(wire.dump(wire.event_data(event)))) == event
+
+
+@pytest.mark.parametrize(
+    "data", [b"S" + b"[" * 200_000, b'T{"$camp":["duration",1e300]}', b'S{"$camp":["duration",9999999999999]}', b'T{"$camp":[["map"]]}', b'T{"$camp":7}', b"S\xff"]
+)
+def test_nonsense_of_a_child_is_told_as_nonsense(data):
+    with pytest.raises(ValueError):
+        wire.load(data)
+
+
+def test_a_call_arrives_with_all_that_it_says():
+    at = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    call = Call("k", "pager.send", "x", {"a": 1}, {"id": "ana"}, "welcome", {"key": "s"}, Path("/p"), at, 3, "transactional")
+    assert wire.call_of(wire.load(wire.dump(wire.call_data(call)))) == call

@@ -92,6 +92,8 @@ def test_a_click_to_a_site_of_ours_takes_along_who_it_is(site):
     assert names.count(("contact.identified", VISITOR)) == 1 and ("contact.identified", late["visitor"]) not in names
     machine = site.http.get(f"/c/{site.token('click', u=SITE + '/sale')}", headers={"user-agent": "curl/8"})
     assert machine.headers["location"] == SITE + "/sale"
+    for asks in ({"dnt": "1"}, {"sec-gpc": "1"}):  # there camp.js does nothing, and the word would stay in the address
+        assert site.http.get(f"/c/{site.token('click', u=SITE + '/sale')}", headers=asks).headers["location"] == SITE + "/sale"
 
 
 def test_sms_links_are_of_their_channel(site):

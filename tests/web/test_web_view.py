@@ -7,6 +7,8 @@ import pytest
 from rules_engine import host
 from rules_engine.service.web import view
 
+PHONES = '<meta name="viewport" content="width=device-width,initial-scale=1">'
+
 
 @pytest.fixture
 def shown(site):
@@ -20,7 +22,7 @@ def shown(site):
 def test_a_message_is_shown_without_pixel_and_click_links_and_nothing_is_logged(shown):
     effect, before = shown.effect(), len(shown.rows())
     answer = shown.http.get(f"/v/{shown.token('view', e=effect)}")
-    assert answer.status_code == 200 and answer.text.startswith('<p>Hi &lt;Ana&gt;</p><a href="https://shop.example/">x</a>') and "/o/" not in answer.text
+    assert answer.status_code == 200 and answer.text.startswith(f'{PHONES}<p>Hi &lt;Ana&gt;</p><a href="https://shop.example/">x</a>') and "/o/" not in answer.text
     assert "sandbox" in answer.headers["content-security-policy"] and "script" not in answer.headers["content-security-policy"]
     assert "no-store" in answer.headers["cache-control"] and len(shown.rows()) == before
 
@@ -44,3 +46,10 @@ def test_another_purpose_a_missing_value_and_an_action_without_a_view(shown):
     assert shown.http.get(f"/v/{shown.token('view', e=effect)}").status_code == 404
     sms = shown.effect("orders/2/ana", channel="sms")
     assert shown.http.get(f"/v/{shown.token('view', e=sms)}").status_code == 404
+
+
+@pytest.mark.parametrize(("written", "shown_as"), [
+    ("<!DOCTYPE html>\n<html><p>x</p></html>", f"<!DOCTYPE html>{PHONES}\n<html><p>x</p></html>"),
+    ('<html><meta name="viewport" content="width=600">x</html>', '<html><meta name="viewport" content="width=600">x</html>')])  # fmt: skip
+def test_a_message_is_as_wide_as_a_phone_unless_it_says_otherwise(written, shown_as):
+    assert view._for_phones(written) == shown_as

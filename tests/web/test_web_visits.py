@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -80,7 +81,16 @@ def test_the_pixel_for_pages_without_script(site):
 def test_the_script_is_small_and_first_party(site):
     answer = site.http.get("/camp.js")
     assert len(answer.content) < 3_000 and answer.headers["content-type"].startswith("text/javascript")
-    assert "__RESPECT__" not in answer.text and answer.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert answer.text.startswith("(function") and "\n " not in answer.text and "__RESPECT__" not in answer.text
+    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+
+
+def test_the_script_can_be_read_by_old_browsers(site):
+    """A syntax that one does not know is an error in the site's console, and no visit: ES5, and newer functions only where they are there."""
+    text = site.http.get("/camp.js").text
+    assert not re.search(r"=>|`|\b(let|const|class|async|await|of)\b|\?\.|\?\?|\.\.\.", re.sub(r'"[^"]*"', '""', text))
+    for name in ("fetch(", "n.sendBeacon(", "localStorage"):
+        assert text.index({"fetch(": '"keepalive" in Request.prototype', "n.sendBeacon(": "if (n.sendBeacon)"}.get(name, "try {")) < text.index(name)
 
 
 @pytest.mark.parametrize(("agent", "device"), [
@@ -120,12 +130,34 @@ def test_a_form_finds_the_contact_by_its_address(make, kind):
     assert change.contact == event.contact == "4711" and "consent.email" not in change.attributes
 
 
+def test_security_a_form_takes_no_refusal_back(make):
+    """Anybody can send one in anybody's name. The tick stays in the event, so that a campaign can ask."""
+    site = make(forms={"demo": {**FORM, "fields": ["email", "letters"]}})
+    site.contact("ana", email="ana@example.com", **{"consent.email": False})
+    site.contact("ben", email="ben@example.com")
+    for who in ("ana", "ben"):
+        assert site.http.post("/f/demo", data={"email": f"{who}@example.com", "letters": "on"}, headers={"origin": SITE}).status_code == 202
+    changes = {item.contact: item.attributes for item in site.events() if isinstance(item, ContactChange)}
+    assert "consent.email" not in changes["ana"] and changes["ben"]["consent.email"] is True
+    assert [item.data["fields"]["letters"] for item in site.events() if not isinstance(item, ContactChange)] == ["on", "on"]
+
+
 def test_an_address_that_moved_on_finds_nobody(make):
     site = make(forms={"demo": FORM})
     site.contact("4711", email="old@example.com")
     site.contact("4711", email="new@example.com", plan="free")
     site.http.post("/f/demo", data={"email": "old@example.com"}, headers={"origin": SITE})
     assert [event.contact for event in site.events()] == ["old@example.com"] * 2
+
+
+def test_security_a_form_can_not_turn_back_the_address_of_somebody_who_moved_on(make):
+    """Contacts who came by a form have their first address as their id."""
+    site = make(forms={"demo": FORM})
+    site.contact("ana@old.example", email="ana@new.example")
+    for _ in range(2):
+        assert site.http.post("/f/demo", data={"email": "ana@old.example"}, headers={"origin": SITE}).status_code < 400
+    changed = {event.contact for event in site.events() if getattr(event, "attributes", {}).get("email") == "ana@old.example"}
+    assert len(changed) == 1 and "ana@old.example" not in changed
 
 
 def test_what_a_form_refuses(make):
@@ -143,6 +175,32 @@ def test_what_a_form_refuses(make):
     assert post({f"f{n}": "x" for n in range(200)}).status_code in (400, 413)
     assert post({"email": "a@b.example", "website": "https://spam.example"}).status_code in (200, 202), "a machine is told nothing"
     assert site.events() == []
+
+
+def test_a_page_that_hides_its_address_is_told_what_to_change(make):
+    site = make(forms={"demo": FORM})
+    for answer in (site.http.post("/f/demo", data={"email": "a@b.example"}, headers={"origin": "null"}), beacon(site, VIEW, origin="null")):
+        assert answer.status_code == 403 and "Referrer-Policy" in answer.json()["detail"]
+
+
+def test_people_get_pages_and_programs_get_problems(make):
+    site = make(forms={"demo": FORM}, forms_per_minute=5)
+    browser = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8", "origin": SITE}
+
+    def ask(status, method, path, **options):
+        page = site.http.request(method, path, headers=browser | options.pop("headers", {}), **options)
+        assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert "<h1>" in page.text and "default-src 'none'" in page.headers["content-security-policy"]
+        return page
+
+    assert "nothing at this address" in ask(404, "GET", "/no/such/page").text
+    assert "evil.example" in ask(403, "POST", "/f/demo", data={"email": "a@b.example"}, headers={"origin": "https://evil.example"}).text
+    ask(404, "POST", "/f/none", data={})
+    for _ in range(5):
+        ask(200, "POST", "/f/demo", data={"email": "a@b.example"})
+    answer = ask(429, "POST", "/f/demo", data={"email": "a@b.example"})
+    assert "<p>Too many requests from this address" in answer.text and int(answer.headers["retry-after"]) >= 1
+    assert site.http.get("/no/such/page").headers["content-type"] == "application/problem+json"
 
 
 def test_forms_are_limited_by_address(make):
@@ -192,3 +250,32 @@ def test_a_visitor_becomes_known_in_the_engine(make):
     assert state["a"]["email"] == "ana@example.com" and state["a"]["consent.email"] is True
     past = [(row.cause.name, row.cause.subject) for row in site.store.events_of("ana@example.com") if hasattr(row.cause, "name")]
     assert ("form.submitted", "demo") in past and ("page.viewed", "/buy") in past
+
+
+def test_two_people_on_one_browser_are_two(make):
+    """Who comes by a link while the browser's id is somebody else's gets an id of its own: in the log at once, in the browser by the answer."""
+    from rules_engine import host, links
+    from rules_engine.service.loop import run_once
+    from tests.web.conftest import KEY
+
+    site = make()
+    site.contact("ana", email="ana@example.com")
+    site.contact("ben", email="ben@example.com")
+
+    def come(contact, visitor, view):
+        answer = beacon(site, {**VIEW, "visitor": visitor, "view": view * 16, "link": links.sign(KEY, "identify", {"c": contact, "t": site.clock.now()})})
+        site.rows()
+        run_once(site.store, site.program, host.load(), site.clock, dispatch=False)
+        site.clock.move_to(site.clock.now() + 60_000)
+        return answer
+
+    assert come("ana", VISITOR, "a").status_code == 204
+    assert come("ana", VISITOR, "b").status_code == 204, "her own id"
+    answer = come("ben", VISITOR, "c")
+    other = answer.json()["visitor"]
+    assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == SITE and other != VISITOR
+    assert come("ben", VISITOR, "d").json() == {"visitor": other}, "the same, where the answer did not arrive"
+    assert come("ben", other, "e").status_code == 204
+    assert come("ana", other, "f").json()["visitor"] not in (VISITOR, other)
+    viewed = {who: sum(getattr(row.cause, "name", "") == "page.viewed" for row in site.store.events_of(who)) for who in ("ana", "ben")}
+    assert viewed == {"ana": 3, "ben": 3}

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.requests import Request
 
 from rules_engine.clock import Clock
+from rules_engine.engine import merged_into
 from rules_engine.facts import Event
 from rules_engine.service.ingest import Fate, ReadContact, ReadEvent
 from rules_engine.service.keys import split_key
@@ -139,6 +140,29 @@ class Web:
 
         return await self.ask(look)
 
+    async def attributes_of(self, contact: str) -> Mapping[str, Any]:
+        """What is known of a contact; nothing of one who isn't there."""
+
+        def look(store: Store) -> Mapping[str, Any]:
+            row = store.contacts([contact]).get(contact)
+            return self.attributes(codec.load(row.state)) if row is not None else {}
+
+        return await self.ask(look)
+
+    async def contact_for(self, email: str) -> str:
+        """Who has this address, or the id of a new contact with it: the address itself, unless that is the id of somebody who has another
+        address by now. Else whoever knows an old address could turn that person's mail back to it."""
+        found = await self.contact_by("email", email)
+        if found is not None:
+            return found
+
+        def taken(store: Store) -> bool:
+            row = store.contacts([email]).get(email)
+            has = self.attributes(codec.load(row.state)).get("email") if row is not None else None
+            return bool(has) and codec.address("email", has) != email
+
+        return f"{email}#{short(email)[:8]}" if await self.ask(taken) else email
+
     # ------------------------------------------------------------ events
 
     def event(self, name: str, contact: str, id: str, subject: str | None = None, data: Mapping[str, Any] | None = None,
@@ -168,6 +192,17 @@ class Web:
         if effect is not None and effect.key is not None:
             data.update(zip(self.keys.get(effect.ruleset, ()), split_key(effect.key), strict=False))
         return channel, subject, data
+
+
+def stands_for(store: Store, contact: str) -> str:
+    """Whom a contact was merged into, in the end; the contact itself where it was not."""
+    for _ in range(10):  # a chain is short; a circle has been lifted by the engine
+        row = store.contacts([contact]).get(contact)
+        into = merged_into(codec.load(row.state)) if row is not None else None
+        if into is None:
+            break
+        contact = into
+    return contact
 
 
 def clean(value: Any, limit: int = MAX_TEXT, lines: bool = False) -> Any:

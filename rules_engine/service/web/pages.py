@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 STYLE = (
     "body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:3rem auto;padding:0 1rem;color:#222;background:#fff}"
     "button{font:inherit;padding:.6rem 1.2rem;border:0;border-radius:.3rem;background:#1a5fb4;color:#fff;cursor:pointer}"
-    "label{display:block;margin:.6rem 0}input{width:1.1rem;height:1.1rem;vertical-align:-.15rem}"
+    "label{display:block;padding:.6rem 0}input{width:1.1rem;height:1.1rem;vertical-align:-.15rem}"
     "button:focus-visible,input:focus-visible{outline:3px solid #f5c211}"
     "@media(prefers-color-scheme:dark){body{color:#eee;background:#1e1e1e}}"
 )
@@ -30,7 +30,7 @@ HEADERS = {
 def page(title: str, body: str, status: int = 200) -> Response:
     """A whole page; body: HTML made by the functions below."""
     text = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main><h1>{escape(title)}</h1>{body}</main></body></html>"
     )
     return HTMLResponse(text, status, HEADERS)

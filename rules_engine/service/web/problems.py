@@ -36,7 +36,7 @@ class Problem(Exception):
 
 
 class PersonalProblem(Problem):
-    """One that a person's browser meets: told as a page."""
+    """One that people meet: always told as a page, other problems where a browser asks for one."""
 
 
 def busy(detail: str, seconds: int = 2) -> Problem:
@@ -52,16 +52,24 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
 async def on_problem(request: Request, error: Exception) -> Response:
     """The handler of Problem."""
     assert isinstance(error, Problem)
-    if isinstance(error, PersonalProblem):
-        answer = pages.page("This did not work", pages.paragraph(error.detail), status=error.status)
+    if isinstance(error, PersonalProblem) or wants_page(request):
+        said = error.detail[:1].upper() + error.detail[1:] + ("" if error.detail.endswith(".") else ".")
+        answer = pages.page("This did not work", pages.paragraph(said), status=error.status)
         answer.headers.update(error.headers)
         return answer
     return json_response(error.body(), error.status, error.headers, MEDIA)
 
 
+def wants_page(request: Request) -> bool:
+    """Whether a person's browser asks: one that navigates says that it takes HTML, scripts and programs don't."""
+    return "text/html" in request.headers.get("accept", "")
+
+
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Starlette's own 404 and 405."""
     assert isinstance(error, HTTPException)
+    if error.status_code == 404 and wants_page(request):
+        return pages.page("Not found", pages.paragraph("There is nothing at this address."), 404)
     detail = {404: "there is nothing at this address; /openapi.json lists what there is", 405: "this address does not take this method"}
     name = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "refused")
     problem = Problem(error.status_code, name, detail.get(error.status_code, str(error.detail)), error.headers)
@@ -70,5 +78,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 async def on_fault(request: Request, error: Exception) -> Response:
     """Ours: the log has the traceback, the answer nothing of it."""
+    if wants_page(request):
+        return pages.page("This did not work", pages.paragraph("It is our fault. Please try again later."), 500)
     problem = Problem(500, "internal", "this is a fault of Camp; nothing is known to be kept of this request. Its log says more")
     return json_response(problem.body(), 500, None, MEDIA)

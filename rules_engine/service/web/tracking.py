@@ -59,7 +59,7 @@ async def get_click(web: Web, clicks: Clicks, request: Request) -> Response:
     message = short(values.get("e"), values["c"], values.get("s"))
     burst = clicks.note(message, target, web.clock.now())
     clicks.later(_tell(web, values, effect, machine, message, burst))
-    if not machine:
+    if not machine and not (web.settings.respect_dnt and machines.refuses(request.headers)):  # camp.js does nothing there, so nobody took it away
         target = _with_word(web, target, values["c"])
     return Response(None, 302, {**NO_STORE, "Location": quote(target, safe="%/:=&?~#+!$,;'@()*[]")})
 

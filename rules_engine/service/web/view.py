@@ -4,6 +4,7 @@ nothing, not even the log: the message is shown without its pixel and without cl
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -62,4 +63,13 @@ async def get_view(web: Web, request: Request) -> Response:
     except ValueError:  # the template has gone or changed, or the contact has lost what it needs
         return pages.not_found()
     headers = {**pages.HEADERS, "Content-Security-Policy": CSP}
-    return HTMLResponse(content, 200, headers) if kind == "html" else PlainTextResponse(content, 200, headers)
+    return HTMLResponse(_for_phones(content), 200, headers) if kind == "html" else PlainTextResponse(content, 200, headers)
+
+
+def _for_phones(content: str) -> str:
+    """A mail program shows a message as wide as the screen is; a phone's browser does so only if the page says it."""
+    if re.search(r"<meta[^>]*viewport", content, re.IGNORECASE):
+        return content
+    start = re.match(r"\s*<!doctype[^>]*>", content, re.IGNORECASE)
+    place = start.end() if start else 0
+    return f'{content[:place]}<meta name="viewport" content="width=device-width,initial-scale=1">{content[place:]}'

@@ -14,8 +14,7 @@ from rules_engine.service.web import bodies, pages
 from rules_engine.service.web.core import Web
 from rules_engine.service.web.problems import PersonalProblem
 from rules_engine.service.web.tracking import token_values
-from rules_engine.store import codec
-from rules_engine.store.port import SOURCE_CONTACTS, Arrival, Store
+from rules_engine.store.port import SOURCE_CONTACTS, Arrival
 
 CHANNELS = {"email": "e-mail", "sms": "text messages"}
 DEFAULT = {"consent.email": "E-mail", "consent.sms": "Text messages"}
@@ -92,12 +91,7 @@ def _choices(web: Web) -> Mapping[str, str]:
 
 async def _current(web: Web, contact: str) -> dict[str, bool]:
     """Each choice as it stands. A channel's consent that was never asked for counts as given, as it does in campaigns."""
-
-    def look(store: Store) -> Mapping[str, Any]:
-        row = store.contacts([contact]).get(contact)
-        return web.attributes(codec.load(row.state)) if row is not None else {}
-
-    has = await web.ask(look)
+    has = await web.attributes_of(contact)
     return {name: (name.startswith("consent.") if has.get(name) is None else has[name] is True) for name in _choices(web)}
 
 
