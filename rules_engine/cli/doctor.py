@@ -236,6 +236,9 @@ def unknown_settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(OK, "settings", f"{settings.file} has {len(names)} settings, all of them known")
 
 
+ANY_PLUGIN = ("throttle",)  # what Camp itself reads of every plugin's table
+
+
 def _known(settings: Settings) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """(names of settings in the file, table -> its keys; no keys: nobody knows, so nothing is said). A plugin says its own by
     SETTINGS, a tuple of names in its module."""
@@ -250,7 +253,7 @@ def _known(settings: Settings) -> tuple[list[str], dict[str, tuple[str, ...]]]:
             if action.perform and loaded.providers[name] == plugin
         }
         declared = [getattr(sys.modules.get(module), "SETTINGS", None) for module in modules]
-        keys.setdefault(plugin, tuple(name for names in declared if names for name in names) if all(declared) else ())
+        keys.setdefault(plugin, (*(name for names in declared if names for name in names), *ANY_PLUGIN) if all(declared) else ())
     return [item.name for item in settings.all()], keys
 
 

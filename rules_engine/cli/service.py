@@ -92,7 +92,7 @@ def _run(
     from rules_engine.cli import mailbox
     from rules_engine.cli.web import beside, signed_links
     from rules_engine.clock import SystemClock
-    from rules_engine.service import loop
+    from rules_engine.service import loop, throttle
 
     clock = store.clock if store.leases else SystemClock()  # on a server all workers go by its clock
     # A plugin sees its own table and nothing else, but for the folder of the texts, which is the project's.
@@ -101,6 +101,10 @@ def _run(
     for name in LINKING:
         if links is not None and name in tables:
             tables[name]["links"] = links
+    try:
+        throttle.of_settings(tables)
+    except ValueError as error:
+        raise errors.Trouble(str(error), "it stands in camp.toml, or in the environment as CAMP_PLUGIN_THROTTLE") from error
     options: dict[str, Any] = {
         "sources": loaded.sources,
         "settings": {name: {"templates": str(loaded.project.templates), **table} for name, table in tables.items()},

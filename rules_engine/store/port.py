@@ -38,7 +38,6 @@ EFFECT_STATES = (
 )
 WAITING_STATES = ("unknown", "held", "claimed", "ready", "retry_wait", "planned", "failed")
 """States that are no good end: few effects, so that counting them is cheap whatever the outbox holds."""
-OPEN_STATES = ("planned", "ready", "claimed", "retry_wait", "held")
 UNSENT_STATES = ("planned", "ready", "retry_wait", "held")  # what an exit still can call off
 EVERYTHING = "*"  # the name under which everything is paused
 

@@ -81,3 +81,20 @@ def test_a_message_that_has_not_left_is_marked_in_the_timeline(shop):
     shop("resume", "--all", "--yes")
     assert shop("run", "--until", "2026-04-01").code == 0
     assert "(outbox: ready)" not in shop("timeline", "ana").out and "sent email.send" in shop("timeline", "ana").out
+
+
+def test_every_state_of_an_effect_has_its_place_and_its_meaning():
+    from rules_engine.cli.outbox import MEANING, ORDER
+    from rules_engine.store.port import EFFECT_STATES
+
+    assert sorted(ORDER) == sorted(MEANING) == sorted(EFFECT_STATES)
+
+
+def test_a_rate_that_is_none_is_one_sentence(shop):
+    text = (shop.folder / "camp.toml").read_text()
+    (shop.folder / "camp.toml").write_text(text.replace("[email]", '[email]\nthrottle = "soon"', 1))
+    answer = shop("run", "--once")
+    assert answer.code == 5 and "email.throttle = 'soon' is no rate" in answer.err and "500 per minute" in answer.err
+    (shop.folder / "camp.toml").write_text(text.replace("[email]", '[email]\nthrottle = "14 per second"', 1))
+    assert shop("run", "--once").code == 0
+    assert "throttle" not in shop("doctor").out
