@@ -65,6 +65,7 @@ def run(folder: Path, contacts: int, events: int) -> dict:
             done += len(chunk)
         speeds.append(step / (time.perf_counter() - begun))
         sizes.append(rss())
+        print(f"  {done:,} events, {speeds[-1]:,.0f}/s, {sizes[-1] / 1e6:,.0f} MB", file=sys.stderr, flush=True)
     bytes_ = (folder / "camp.db").stat().st_size
     store.close()
     return {"imported": imported, "speeds": speeds, "sizes": sizes, "bytes": bytes_, "contacts": contacts, "events": events}
