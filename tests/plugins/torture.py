@@ -64,8 +64,12 @@ AT_CALL = {
     "exit": ("sys.exit(3)", "unknown", "raised SystemExit: 3"),
     "gone": ("os._exit(3)", "unknown", "ended its process with the exit status 3"),
     "segfault": ("ctypes.string_at(0)", "unknown", "lost its process to SIGSEGV"),
-    # Short sleeps: the signal may reach another thread, and then nothing wakes a long one.
-    "interrupt": ("os.kill(os.getpid(), signal.SIGINT); [time.sleep(0.02) for _ in range(30)]", "unknown", "raised KeyboardInterrupt"),
+    # A job in the background is born with SIGINT ignored; and the signal may reach another thread, so nothing wakes a long sleep.
+    "interrupt": (
+        "signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT); [time.sleep(0.02) for _ in range(30)]",
+        "unknown",
+        "raised KeyboardInterrupt",
+    ),
     "nothing": ("return None", "unknown", "answered NoneType, not Outcome"),
     "tuple": ("return ('accepted', '', '', None)", "unknown", "answered tuple, not Outcome"),
     "state": ("return Outcome('delivered')", "unknown", "the plugin answered the state delivered"),
