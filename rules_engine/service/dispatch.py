@@ -13,7 +13,7 @@ import logging
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ class Dispatcher:
         self._ready()
         full = [name for name in self._host.actions if not self._lanes.room(self.provider_of(name), self._repeats(name))]
         bench = _LaneBench(self, now)
-        claimed = self._store.claim_effects(now, now, LOOK, bench.judge, full)
+        claimed = self._claimed(now, now, LOOK, bench, full)
         for job in self._begin(claimed):
             self._lanes.start(job)
         asked = self._ask(now)
@@ -239,11 +239,22 @@ class Dispatcher:
 
     def _claim(self, due: int, now: int, bench: _Bench) -> list[Candidate]:
         """Looks at a few where only a few can be taken, and further if none of those could be."""
-        claimed = self._store.claim_effects(due, now, self._look, bench.judge)
+        claimed = self._claimed(due, now, self._look, bench)
         if not claimed and not bench.moved and self._look < LOOK:
-            claimed = self._store.claim_effects(due, now, LOOK, bench.judge)
+            claimed = self._claimed(due, now, LOOK, bench)
         self._look = LOOK if not claimed or bench.repeatable else 2 * self._runner.workers
         return claimed
+
+    def _claimed(self, due: int, now: int, limit: int, bench: _Bench, full: Collection[str] = ()) -> list[Candidate]:
+        """A commit that is answered by an error (a sync that failed) may have taken place all the same. No call was made, so what turns
+        out to be claimed goes back. Where others claim too, the attempt may be theirs: there `recover` judges it by its claimer."""
+        try:
+            return self._store.claim_effects(due, now, limit, bench.judge, full)
+        except StoreError as error:
+            for effect in bench.claims if not self._store.leases else ():
+                reason = f"not called: {error.message}"
+                self._put_back(Settlement(effect.id, effect.attempts + 1, "retry_wait", now, reason, next_at=effect.next_at or now))
+            raise
 
     # ------------------------------------------------------------ send journal
 
@@ -429,6 +440,7 @@ class _Bench:
     def __init__(self, dispatcher: Dispatcher, now: int, replay: bool) -> None:
         self._dispatcher, self._now, self._replay = dispatcher, now, replay
         self._left: int | None = None
+        self.claims: list[EffectRow] = []  # as they were before
         self._trials: set[str] = set()  # providers that get their trial call by this claim
         self._who = ""  # the contact that the candidate at hand would reach
         self.repeatable = False  # what is claimed this time
@@ -478,6 +490,7 @@ class _Bench:
                 self.moved = True
                 return Verdict("later", f"{throttle.name}: at most {throttle.count:,} in {throttle.period // 1000:,} s", until)
         self._took(effect)
+        self.claims.append(effect)
         if not self._replay and dispatcher.breaker(effect.action).open_until is not None:
             self._trials.add(dispatcher.provider_of(effect.action))  # it begins once the claim is durable: a claim may fail
         return CLAIM._replace(

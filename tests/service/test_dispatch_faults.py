@@ -276,6 +276,41 @@ def test_a_claim_that_could_not_be_given_back_is_not_taken_for_lost(store, clock
     assert states(store) == {"e1": "accepted"}
 
 
+# ---------------------------------------------------------------- a commit that nobody can be sure of
+
+
+@pytest.mark.parametrize("took_place", [True, False])
+@pytest.mark.parametrize("beat", ["turn", "beat"])
+def test_a_claim_whose_commit_was_answered_by_an_error_leaves_nothing_claimed(store, clock, monkeypatch, beat, took_place):
+    provider = Provider()
+    plan(store, "e1", "e2")
+    subject = dispatcher(store, provider, clock)
+    real, disk = store.claim_effects, StoreError("the disk gives errors", "look at it", "io")
+
+    def answers_an_error(due, now, limit, judge, full=()):
+        if took_place:
+            real(due, now, limit, judge, full)
+        else:
+            for row in store.effects("ready"):
+                judge(store_candidate(row))
+        raise disk
+
+    monkeypatch.setattr(store, "claim_effects", answers_an_error)
+    with pytest.raises(StoreError):
+        getattr(subject, beat)()
+    assert provider.got == [], "nothing leaves that may not be claimed"
+    assert subject.recover() == [], "it is known here that no call was made"
+    monkeypatch.setattr(store, "settle", lambda *_: (_ for _ in ()).throw(disk))
+    with pytest.raises(StoreError):
+        getattr(subject, beat)()
+    monkeypatch.undo()
+    drain(subject, beat)
+    assert states(store) == {"e1": "accepted", "e2": "accepted"} and sorted(provider.got) == ["e1", "e2"]
+    told = [attempt.detail for id in ("e1", "e2") for attempt in store.attempts_of(id) if attempt.state == "retry_wait"]
+    assert bool(told) == took_place and set(told) <= {"not called: the disk gives errors"}
+    assert not subject._mine and not subject._unsent
+
+
 # ---------------------------------------------------------------- look-ups
 
 
