@@ -17,23 +17,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Call, Outcome, Parameter, hookimpl
+from rules_engine_plugins._settings import DELIVERY
 
 TRANSPORTS = ("folder", "webhook", "hubspot")
 
 SETTINGS = (
-    "transport",
+    *DELIVERY,
     "contact_fields",
     "properties",
     "unique_property",
     "base_url",
-    "folder",
-    "fsync",
-    "url",
-    "secret",
-    "token",
-    "timeout",
-    "allow_private",
-    "deduplicates",
 )
 """What [crm] of camp.toml may hold: `camp doctor` names what is misspelt."""
 

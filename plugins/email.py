@@ -43,6 +43,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
+from rules_engine_plugins._settings import message_class
 
 SETTINGS = (
     "transport",
@@ -80,13 +81,7 @@ PARAMETERS = (
     Parameter("to", "email", help="Instead of the contact's own address."),
     Parameter("from", "text", help='The sender, "Name <name@domain>" or "owner"; default: the setting `from`.'),
     Parameter("reply_to", "email", help="Where answers go."),
-    Parameter(
-        "class",
-        "choice",
-        default="marketing",
-        choices=("marketing", "transactional"),
-        help="Transactional mail is exempt from caps and quiet hours.",
-    ),
+    message_class("mail is"),
     Parameter("preheader", "text", help="The line that mail programs show after the subject."),
     Parameter("attachments", "list", help="Names of files below the project's attachments/ folder."),
     Parameter("headers", "map", help="Further headers: X-… and a few harmless ones."),

@@ -17,20 +17,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
+from rules_engine_plugins._settings import DELIVERY, message_class
 
 TRANSPORTS = ("folder", "webhook")
 
-SETTINGS = (
-    "transport",
-    "folder",
-    "fsync",
-    "url",
-    "secret",
-    "token",
-    "timeout",
-    "allow_private",
-    "deduplicates",
-)
+SETTINGS = DELIVERY
 """What [push] of camp.toml may hold: `camp doctor` names what is misspelt."""
 
 MAX_TEXT = 1_000  # characters; what browsers and phones show is far less
@@ -41,13 +32,7 @@ PARAMETERS = (
     Parameter("url", "url", help="What opens."),
     Parameter("image", "url", help="A picture."),
     Parameter("data", "map", help="Values for the app."),
-    Parameter(
-        "class",
-        "choice",
-        default="marketing",
-        choices=("marketing", "transactional"),
-        help="Transactional notifications are exempt from caps and quiet hours.",
-    ),
+    message_class("notifications are"),
 )
 
 

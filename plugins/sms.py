@@ -22,22 +22,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
+from rules_engine_plugins._settings import DELIVERY, message_class
 
 TRANSPORTS = ("folder", "webhook", "twilio")
 
 SETTINGS = (
-    "transport",
+    *DELIVERY,
     "from",
     "max_segments",
     "track_links",
-    "folder",
-    "fsync",
-    "url",
-    "secret",
-    "token",
-    "timeout",
-    "allow_private",
-    "deduplicates",
     "account_sid",
     "auth_token",
     "api_key",
@@ -159,13 +152,7 @@ def register_actions() -> Iterator[Action]:
         Parameter("text", "text", required=True),
         (
             Parameter("to", "text", help="Instead of the contact's own number."),
-            Parameter(
-                "class",
-                "choice",
-                default="marketing",
-                choices=("marketing", "transactional"),
-                help="Transactional messages are exempt from caps and quiet hours.",
-            ),
+            message_class("messages are"),
         ),
         channel="sms",
         message_class="marketing",

@@ -62,23 +62,10 @@ class Line(NamedTuple):
     reason: str = ""
 
 
-def import_events(
-    store: Store,
-    path: Path,
-    read: ReadEvent,
-    *,
-    default_at: str | None = None,
-    source: str = SOURCE_EVENTS,
-    batch: int = BATCH,
-    progress: Callable[[int, int], None] | None = None,
-    faults: points.Faults = points.none,
-) -> Ingested:
-    """Appends the events of a file. read: makes an Event of a record of CLI.md, raises ValueError(sentence). default_at: a moment
-    for lines that have none. progress(lines, bytes of the file read). Raises StoreError, and OSError if the file can't be
+def import_events(store: Store, path: Path, read: ReadEvent, **options: Any) -> Ingested:
+    """Appends the events of a file: `event_steps`, with its options, to the end. Raises StoreError, and OSError if the file can't be
     opened."""
-    return _finished(
-        event_steps(store, path, read, default_at=default_at, source=source, batch=batch, progress=progress, faults=faults)
-    )
+    return _finished(event_steps(store, path, read, **options))
 
 
 def event_steps(
@@ -92,7 +79,9 @@ def event_steps(
     progress: Callable[[int, int], None] | None = None,
     faults: points.Faults = points.none,
 ) -> Steps:
-    """`import_events` in steps of one batch, for who has other things to do in between."""
+    """Appends the events of a file, in steps of one batch, for who has other things to do in between. read: makes an Event of a record
+    of CLI.md, raises ValueError(sentence). default_at: a moment for lines that have none. progress(lines, bytes of the file read).
+    Each step raises StoreError, and OSError if the file can't be opened."""
     occurrences: Counter[bytes] = Counter()
 
     def make(line: Line) -> tuple[Arrival, bool]:
@@ -104,23 +93,10 @@ def event_steps(
     return _steps(store, Path(path), make, batch, progress, faults)
 
 
-def import_contacts(
-    store: Store,
-    path: Path,
-    read: ReadContact,
-    *,
-    default_at: int | None = None,
-    batch: int = BATCH,
-    progress: Callable[[int, int], None] | None = None,
-    faults: points.Faults = points.none,
-) -> Ingested:
-    """Appends the contacts of a file as changes of contacts. read: as for events, told the moment.
-
-    The moment of a change: the line's `at`, or default_at, or its `created_at`, or when the file was last written. The same
-    content from the same state of the file is a repeat; from a file that was written anew it is told again, because it may put
-    back an older value.
-    """
-    return _finished(contact_steps(store, path, read, default_at=default_at, batch=batch, progress=progress, faults=faults))
+def import_contacts(store: Store, path: Path, read: ReadContact, **options: Any) -> Ingested:
+    """Appends the contacts of a file as changes of contacts: `contact_steps`, with its options, to the end. Raises StoreError, and
+    OSError if the file can't be opened."""
+    return _finished(contact_steps(store, path, read, **options))
 
 
 def contact_steps(
@@ -133,7 +109,12 @@ def contact_steps(
     progress: Callable[[int, int], None] | None = None,
     faults: points.Faults = points.none,
 ) -> Steps:
-    """`import_contacts` in steps of one batch."""
+    """Appends the contacts of a file as changes of contacts, in steps of one batch. read: as for events, told the moment.
+
+    The moment of a change: the line's `at`, or default_at, or its `created_at`, or when the file was last written. The same
+    content from the same state of the file is a repeat; from a file that was written anew it is told again, because it may put
+    back an older value.
+    """
     path = Path(path)
     written = path.stat().st_mtime_ns // 1_000_000
     occurrences: Counter[bytes] = Counter()

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from rules_engine.cli.main import cli
+from tests.cli.conftest import Answer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,14 +49,6 @@ def register_actions():
     yield Action("pigeon.send", "Send a pigeon.", Parameter("what", "text", required=True), extra="any", channel="pigeon",
                  message_class="transactional", perform=send, timeout=20.0)
 '''
-
-
-class Answer:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    def __repr__(self) -> str:
-        return f"exit {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 
 
 class Project:

@@ -12,6 +12,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from rules_engine.testing.plugins import CONTACT, make_call
 from rules_engine_plugins import _smtp
 from rules_engine_plugins import email as plugin
+from tests.plugins.smtp_kit import settings
 
 
 def free_port():
@@ -76,19 +77,6 @@ def serve():
     yield run
     for controller in controllers:
         controller.stop()
-
-
-def settings(port, **more):
-    return {
-        "transport": "smtp",
-        "from": "Shop <shop@example.com>",
-        "host": "127.0.0.1",
-        "port": port,
-        "tls": "none",
-        "timeout": 0.4,
-        "helo": "camp.test",
-        **more,
-    }
 
 
 def send(tmp_path, port, body="Hello {{ contact.first_name }}", **more):

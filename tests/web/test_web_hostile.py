@@ -18,8 +18,9 @@ from rules_engine.service.web import server, signatures, start
 from rules_engine.service.web.rate import Rate, network
 from rules_engine.service.web.settings import read_settings
 from rules_engine.service.web.writer import Writer
-from rules_engine.store.port import Arrival, StoreError
+from rules_engine.store.port import Arrival
 from rules_engine.store.sqlite import SqliteStore
+from tests.web.failing import FailingStore
 
 NOW = 1_772_442_000_000
 
@@ -149,13 +150,7 @@ def test_a_wish_outlives_any_number_of_visits(tmp_path, monkeypatch):
     monkeypatch.setattr("rules_engine.service.web.writer.MAX_KEPT_VISITS", 5)
     state = {"fail": True}
 
-    class Failing(SqliteStore):
-        def record_events(self, arrivals):
-            if state["fail"]:
-                raise StoreError("the disk is full", kind="full")
-            return super().record_events(arrivals)
-
-    made = Writer(lambda: Failing(tmp_path / "camp.db"), VirtualClock(1_000))
+    made = Writer(lambda: FailingStore(tmp_path / "camp.db", state), VirtualClock(1_000))
     made.start()
 
     async def run():

@@ -10,6 +10,7 @@ from rules_engine.facts import Event
 from rules_engine.service.web.writer import Writer
 from rules_engine.store.port import Arrival, StoreError
 from rules_engine.store.sqlite import SqliteStore
+from tests.web.failing import FailingStore
 
 
 def arrival(id, **data):
@@ -72,13 +73,7 @@ def test_a_bad_value_costs_only_its_own_item(tmp_path):
 def test_what_fails_is_told_and_what_is_kept_comes_later(tmp_path):
     state = {"fail": True}
 
-    class Failing(SqliteStore):
-        def record_events(self, arrivals):
-            if state["fail"]:
-                raise StoreError("the disk is full", kind="full")
-            return super().record_events(arrivals)
-
-    made = Writer(lambda: Failing(tmp_path / "camp.db"), VirtualClock(1_000))
+    made = Writer(lambda: FailingStore(tmp_path / "camp.db", state), VirtualClock(1_000))
     made.start()
 
     async def run():
