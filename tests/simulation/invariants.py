@@ -3,6 +3,7 @@ simulation knows: who was told what when, whom a provider deceived, how long a s
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from rules_engine.facts import ContactChange, Event
 from rules_engine.store import codec
 from tests.crash import invariants as shared
-from tests.simulation.campaigns import EARLIEST
+from tests.simulation.campaigns import EARLIEST, program
 from tests.simulation.world import World
 
 HANDED = ("sent", "held", "done")
@@ -140,7 +141,21 @@ def differences(faultless: World, other: World) -> list[str]:
         said.append(f"{contact}, decision {index}: without faults {left[index:index + 1]}, with faults {right[index:index + 1]}")
     for contact in faultless.store.contact_ids(limit=100_000):
         left, right = (codec.load(world.store.contacts([contact])[contact].state) for world in (faultless, other))
+        now = max(left["k"], right["k"])
+        left, right = ({**state, "h": reachable(state["h"], now, other.version)} for state in (left, right))
         odd = [part for part in left if part not in IGNORED and left[part] != right[part]]
         if odd:
             said.append(f"{contact}: {odd} of the state differ: {[(left[part], right[part]) for part in odd]}"[:1_000])
     return said
+
+
+def reachable(history: dict[str, Any], now: int, version: int) -> dict[str, Any]:
+    """Without what no question can reach any more: a state drops that when it has its next look at it, and when that is, news may
+    change."""
+    queries, kept = program(version).queries, {}
+    for name, slot in history.items():
+        oldest = now - queries[name].reach if queries[name].reach else -math.inf
+        if isinstance(slot, list) and slot and isinstance(slot[0], list):
+            slot = [entry for entry in slot if entry[0] >= oldest]
+        kept[name] = slot
+    return kept
