@@ -20,6 +20,7 @@ from rules_engine.plan.program import Exit, Ruleset, Site, Trigger
 from rules_engine.runtime import calendar
 from rules_engine.runtime.calendar import Duration
 from rules_engine.runtime.functions import bucket
+from rules_engine.runtime.history import inside
 
 Instance = dict[str, Any]
 
@@ -65,7 +66,7 @@ class Journeys(Facts):
         if not ruleset.keys or trigger.any:
             return True
         data, mine = self.arrival[0], instance["kv"] or {}
-        return all(data.get(key) is None or _key_text(data[key]) == _key_text(mine.get(key)) for key in ruleset.keys)
+        return all((value := inside(data, key)) is None or _key_text(value) == _key_text(mine.get(key)) for key in ruleset.keys)
 
     # ── entering ──
 
@@ -82,7 +83,7 @@ class Journeys(Facts):
         if ruleset.is_campaign:
             # AUDIENCE is read as the instance that is about to begin would read it: with its key.
             self.bindings, self.start, self.start_sequence = {}, self.event_at, self.sequence
-            self.keys = {name: self.e.get(name) for name in ruleset.keys}
+            self.keys = {name: inside(self.e, name) for name in ruleset.keys}
             self.key = _key(self.keys.values()) if ruleset.keys else None
         if not self._admitted(ruleset):
             return

@@ -468,7 +468,7 @@ class Compiler:
         info = self.model.events.get(occurrence.event)
         if occurrence.any or info is None:
             return ()
-        return tuple(key for key in self.context.keys if key in info.fields)
+        return tuple(key for key in self.context.keys if key in info.fields or info.fields.get(key.partition(".")[0]) == "map")
 
     def _fill(self, query: Query, subject: n.Node | None, test: str | None, amount: str | None, window: Any) -> None:
         query.subject = self.subject_test(subject)

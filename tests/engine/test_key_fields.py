@@ -78,3 +78,28 @@ def test_what_has_no_key_has_no_fields() -> None:
         assert key_fields(made, SimpleNamespace(ruleset=ruleset, key=key)) == {}
     two = program(campaign("event.cart, event.number"))
     assert key_fields(two, SimpleNamespace(ruleset="c", key="A")) == {}, "the campaign had one key field when the mail left"
+
+
+def test_a_key_may_be_an_answer_of_a_form() -> None:
+    """Forms put their answers into one field, a map; one journey for each answer, and each hears of its own only."""
+    made = program("""
+    CAMPAIGN c
+      FOR EACH event.fields.company
+      EXIT WHEN form.submitted "bought"
+      WHEN form.submitted "demo"
+        THEN log.write "hello {event.fields.company}"
+        AFTER 1 hour
+        IF DID form.submitted "more" SINCE START
+          THEN log.write "again {key}"
+        END
+    END
+    """)
+    ana = Person(made, "2026-03-02 10:00", email="a@x.com")
+    for company in ("Acme", "Beta", "Gamma", ""):
+        ana.event("form.submitted", "demo", fields={"company": company, "boats": 3})
+    ana.event("form.submitted", "more", fields={"company": "Acme"})
+    ana.event("form.submitted", "more", fields={"company": "Gamma"})
+    ana.event("form.submitted", "bought", fields={"company": "Gamma"})
+    ana.to("2026-03-02 12:00")
+    assert ana.actions("log.write") == ["hello Acme", "hello Beta", "hello Gamma", "again Acme"]
+    assert ana.reasons("skip")[:1] == ["FOR EACH event.fields.company: the event has no fields.company"]
