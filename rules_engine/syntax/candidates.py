@@ -56,6 +56,7 @@ _LIKELY = ("THEN", "END", "IF", "DID", "WITH", "OF", "TO", "AND", "WHEN", "IS")
 _MAX_BOUNDARIES = 40  # places in one line where a missing quote is tried
 _MAX_LINE = 1_000  # characters; in a longer line no quote is looked for
 
+_NAME = re.compile(r"[^\W\d]\w*(?:\.\w+)*")
 _NEXT = re.compile(r",\s*\w+\s*:|\s+[A-Z]{2,}\b|[)\]},]")  # what may come after a text
 
 
@@ -102,6 +103,8 @@ def propose(
         yield from _glued(lexer, site.token, away)
         yield from _habits(parser, site, before, sites[steps - 1].token if steps else None, away)
         yield from _colon(site.token, away)
+        yield from _quoted(parser, site, away)
+        yield from _in_tests(parser, site, away)
         if before is not None:
             yield from _parted(lexer, before, site.token, away)
         if steps < 3:
@@ -322,6 +325,32 @@ def _colon(token: Raw, away: float) -> Iterator[Candidate]:
             f"write `{word}:`",
             f"{word}:",
         )
+
+
+def _quoted(parser: Parser, site: Site, away: float) -> Iterator[Candidate]:
+    """`FOR "ana"`: a name in quotes."""
+    kinds, value, start, end = site.token
+    if kinds[0] != "STRING" or not _NAME.fullmatch(value[1:-1]):
+        return
+    row = parser.states[site.stack[-1]]
+    if "NAME" in row and "STRING" not in row:
+        name = value[1:-1]
+        message = "a name stands here, without quotes"
+        yield Candidate(0.9 + away, start, end, name, "syntax-error", start, end, message, f"write `{name}`", name)
+
+
+def _in_tests(parser: Parser, site: Site, away: float) -> Iterator[Candidate]:
+    """What happens in a TEST before any moment was named, and ON for AT."""
+    kinds, value, start, end = site.token
+    row = parser.states[site.stack[-1]]
+    if "AT" not in row or "EXPECT" not in row and "GIVEN" not in row:
+        return
+    if kinds[0] in ("EVENT", "EXPECT", "SET"):
+        message, help = f"nothing says when this {kinds[0]} is", "write the moment on a line before it, such as AT 2026-03-02 10:00"
+        yield Candidate(0.9 + away, start, start, "AT 2026-01-01 09:00\n", "syntax-error", start, end, message, help, None)
+    elif kinds[0] == "ON":
+        message = "a moment of a TEST begins with AT"
+        yield Candidate(0.9 + away, start, end, "AT", "foreign-spelling", start, end, message, "write `AT`", "AT")
 
 
 def _inserted(parser: Parser, site: Site, before: Raw | None, steps: int) -> Iterator[Candidate]:
