@@ -12,7 +12,7 @@ not merged: it begins to count the visitor's events with the first one that is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import orjson
@@ -39,6 +39,11 @@ def merged_into(state: Mapping[str, Any]) -> str | None:
     """The contact that this one was merged into; None for one that stands for itself. For readers of stored states."""
     into = state.get("into")
     return None if into is None else into["contact"]
+
+
+def merged_in(state: Mapping[str, Any]) -> Collection[str]:
+    """The contacts that were merged into this one. For readers of stored states."""
+    return state.get("from", ())
 
 
 def forwarded_id(cause: Event | ContactChange, into: str) -> str:

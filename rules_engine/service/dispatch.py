@@ -42,6 +42,7 @@ LONGEST_RETRY = 6 * 3_600_000
 LONGEST_RETRY_AFTER = 7 * 86_400_000  # a provider that asks for more is mistaken
 LOOK_UPS = 20  # unknown effects asked about in one turn
 LAST_LOOK_UP = 7 * 86_400_000  # ms after the hand-over; what the provider does not know by then, a person decides
+AGAIN = "handed over again under the same key"
 STATES = {"accepted": "accepted", "failed": "failed", "retry": "retry_wait", "unknown": "unknown"}
 
 ENDED = {
@@ -294,10 +295,14 @@ class Dispatcher:
     # ------------------------------------------------------------ hand-over
 
     def living(self, contact: str, state: bytes | None) -> tuple[str, dict[str, Any] | None]:
-        """Who a contact is today, with the state: one that was merged into another leaves its messages to that one."""
-        values = codec.load(state) if state else None
+        """Who a contact is today, with the state: one that was merged into another leaves its messages to that one. "" while two are
+        merged into each other, which the engine's next block lifts."""
+        values, passed = codec.load(state) if state else None, {contact}
         while values is not None and (gone := merged_into(values)) is not None:
+            if gone in passed:
+                return "", None
             contact = gone
+            passed.add(contact)
             row = self._store.contacts([contact]).get(contact)
             values = codec.load(row.state) if row is not None else None
         return contact, values
@@ -306,7 +311,7 @@ class Dispatcher:
         effect = candidate.effect
         name, state = self.living(effect.contact, candidate.state)
         contact = dict(self._attributes(state)) if state is not None else {}
-        contact.setdefault("id", name)
+        contact.setdefault("id", name or effect.contact)
         at = datetime.fromtimestamp(effect.at / 1000, UTC)
         return Call(
             effect.id,
@@ -336,7 +341,7 @@ class Dispatcher:
         """`at`: the log's time of the hand-over, from which a retry's wait counts."""
         state, detail, next_at = STATES[outcome.state], outcome.detail, None
         if state == "unknown" and self._may_repeat(effect):
-            state, detail = "retry_wait", f"{detail}; handed over again under the same key"
+            state, detail = "retry_wait", f"{detail}; {AGAIN}"
         if state == "retry_wait" and effect.attempts >= MAX_ATTEMPTS:
             state = "unknown" if outcome.state == "unknown" else "failed"
             detail = f"given up after {effect.attempts} attempts: {detail}"
@@ -432,6 +437,15 @@ class Dispatcher:
         first = effect.first_claimed_at
         return not action.window or first is None or self._clock.now() - first < action.window * 1000
 
+    def doubtful(self, effect: EffectRow) -> bool:
+        """Whether it was perhaps accepted before, and its provider no longer recognises its key: a pause, an outage, a long Retry-After or
+        other settings lay between. What was before a person released it does not count."""
+        first = effect.first_claimed_at
+        if first is None or self._may_repeat(effect):
+            return False
+        last = {attempt.number: attempt for attempt in self._store.attempts_of(effect.id) if attempt.claimed_at >= first}  # a look-up's word
+        return any(attempt.state == "unknown" or attempt.detail.endswith(AGAIN) for attempt in last.values())
+
 
 class _Bench:
     """Judges the candidates of one claim. `ended`: those that will never be handed over, by state. `moved`: some were put off or ended,
@@ -442,7 +456,8 @@ class _Bench:
         self._left: int | None = None
         self.claims: list[EffectRow] = []  # as they were before
         self._trials: set[str] = set()  # providers that get their trial call by this claim
-        self._who = ""  # the contact that the candidate at hand would reach
+        self._who = ""  # the contact that the candidate at hand would reach; "": nobody can say yet
+        self._others: tuple[str, ...] = ()  # the other names of that one: an old mail's unsubscribe link bears the name of then
         self.repeatable = False  # what is claimed this time
         self.moved = False
         self.ended: Counter = Counter()
@@ -458,14 +473,14 @@ class _Bench:
             return None
         if not self._fits(candidate.effect):  # asked first: it costs next to nothing
             return None
-        self._who = candidate.effect.contact
+        self._who, self._others = candidate.effect.contact, ()
         verdict = None if self._replay else self._again(candidate) or self._slow(candidate)
         if verdict is not None:
             self.moved = True
             if verdict.state not in ("later", "held"):
                 self.ended[verdict.state] += 1
             return verdict
-        if self._who != candidate.effect.contact and candidate.unread(self._who):
+        if not self._who or any(candidate.unread(name) for name in self._others):
             return None
         return self._claim(candidate)
 
@@ -495,7 +510,7 @@ class _Bench:
             self._trials.add(dispatcher.provider_of(effect.action))  # it begins once the claim is durable: a claim may fail
         return CLAIM._replace(
             spent=tuple((item.name, item.slot_of(now), item.oldest(now)) for item in throttles),
-            contact=self._who if self._who != effect.contact else "",
+            contacts=self._others,
         )
 
     def _slow(self, candidate: Candidate) -> Verdict | None:
@@ -512,9 +527,17 @@ class _Bench:
         over = expiry(effect, self._now)
         if over is not None:
             return over._replace(news=tuple(dispatcher._news(effect, "expired", over.detail, self._now)))
+        if effect.attempts and dispatcher.doubtful(effect):
+            return Verdict(
+                "unknown",
+                "it may have been accepted before, and its provider may not recognise the key any more",
+                dispatcher._first_look_up(effect),
+                tuple(dispatcher._news(effect, "unknown", "its provider may not recognise the key of a repeat any more", self._now)),
+            )
         self._who, state = dispatcher.living(effect.contact, candidate.state)
         if state is None:
             return None
+        self._others = tuple(name for name in (self._who, *merged_in(state)) if name != effect.contact)
         try:
             return self._judged(effect, state)
         except Exception as error:  # a fault of ours, or odd data: this one waits for a person, and stops no other (P8)
@@ -638,6 +661,15 @@ def idempotency(action: Action, settings: Mapping[str, Any]) -> str:
             return "none"
         return answer if answer in ("none", "key", "lookup") else "none"
     return "none" if action.idempotency == "key" and not action.window else action.idempotency
+
+
+def merged_in(state: Mapping[str, Any]) -> Collection[str]:
+    """The contacts that were merged into this one; asked by key first, because hardly any has some."""
+    if "from" not in state:
+        return ()
+    from rules_engine import engine
+
+    return engine.merged_in(state)
 
 
 def merged_into(state: Mapping[str, Any]) -> str | None:

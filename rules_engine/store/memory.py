@@ -419,6 +419,7 @@ class MemoryStore:
             settled_at=now,
             next_at=row.at if again else None,
             exempt=row.exempt + " late" if again else row.exempt,
+            first_claimed_at=None if again else row.first_claimed_at,
         )
         self.audit(who, f"outbox {state}", f"{effect}: {detail}", now)
         self.record_events(news)
@@ -703,7 +704,7 @@ def _put_off(effect: EffectRow, verdict: Verdict, now: int) -> EffectRow:
         return effect._replace(next_at=verdict.next_at, detail=detail)
     if verdict.state == "held":
         return effect._replace(state="held", detail=detail, next_at=None)
-    return effect._replace(state=verdict.state, detail=detail, settled_at=now, next_at=None)
+    return effect._replace(state=verdict.state, detail=detail, settled_at=now, next_at=verdict.next_at)
 
 
 def _json(value: object) -> object:

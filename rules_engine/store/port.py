@@ -184,7 +184,7 @@ class EffectRow(NamedTuple):
 class Candidate(NamedTuple):
     """An effect that is due, as the claim sees it in its transaction: the contact's state now, whether the log holds unread news of
     the contact, whether an operator paused its campaign, what a throttle has let through since a slot: (how many, the oldest slot
-    with any), and whether the log holds unread news of another contact (into which this one was merged)."""
+    with any), and whether the log holds unread news of another contact (into which this one was merged, or the other way round)."""
 
     effect: EffectRow
     state: bytes | None
@@ -197,11 +197,12 @@ class Candidate(NamedTuple):
 class Verdict(NamedTuple):
     """What the claim does with a candidate, and why. None instead: leave it for later.
 
-    state: `claimed`; or what ends it (`cancelled`, `expired`, `suppressed`, `capped`); or `held` for a person; or `later`: it stays as
+    state: `claimed`; or what ends it (`cancelled`, `expired`, `suppressed`, `capped`, or `unknown` with the moment of a look-up in
+    next_at); or `held` for a person; or `later`: it stays as
     it is and is looked at again at next_at, or, without one, when what stopped it is lifted (`resume`).
     news: what the log is told. spent: for each throttle its name, the slot that the claim counts in, and the oldest slot that still
-    matters (both the slot's first moment, ms). contact: who is reached, where the effect's contact was merged into another; that one must
-    have no unread news either.
+    matters (both the slot's first moment, ms). contacts: the other names of whom it reaches (merged contacts), none of whom may have unread news
+    either.
     """
 
     state: str
@@ -209,7 +210,7 @@ class Verdict(NamedTuple):
     next_at: int | None = None
     news: tuple[Arrival, ...] = ()
     spent: tuple[tuple[str, int, int], ...] = ()
-    contact: str = ""
+    contacts: tuple[str, ...] = ()
 
 
 CLAIM = Verdict("claimed")
@@ -424,7 +425,8 @@ class Store(Protocol):
         """Evidence from outside (a provider's webhook, a bounce): moves an effect on as REPORTS allows; whether it did."""
 
     def resolve(self, effect: str, state: str, detail: str, now: int, who: str = "", news: Sequence[Arrival] = ()) -> bool:
-        """A person's decision, as RESOLUTIONS allows; audited under `who`. What a person releases is not judged late again."""
+        """A person's decision, as RESOLUTIONS allows; audited under `who`. What a person releases is not judged late
+        again, and what was in doubt about it no longer is."""
 
     def postpone(self, actions: Sequence[str], until: int) -> int:
         """Effects of these actions that are due before a moment are looked at then; how many."""

@@ -68,7 +68,7 @@ _CLAIM = (
     "UPDATE effect SET state = 'claimed', attempts = attempts + 1, claimed_at = %s, first_claimed_at = coalesce(first_claimed_at, %s), "
     "claimer = %s WHERE seq = ANY(%s)"
 )
-_END = "UPDATE effect SET state = %s, detail = %s, settled_at = %s, next_at = NULL WHERE seq = %s"
+_END = "UPDATE effect SET state = %s, detail = %s, settled_at = %s, next_at = %s WHERE seq = %s"
 _LATER = "UPDATE effect SET next_at = %s, detail = %s WHERE seq = %s"
 _HOLD = "UPDATE effect SET state = 'held', detail = %s, next_at = NULL WHERE seq = %s"
 _SETTLE = (
@@ -158,10 +158,10 @@ class PostgresOutbox:
             return []
         if not news:
             cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", (APPEND_LOCK,))
-        fresh = [name for candidate, verdict in chosen if not candidate.pending for name in (candidate.effect.contact, verdict.contact) if name]
+        fresh = [name for candidate, verdict in chosen if not candidate.pending for name in (candidate.effect.contact, *verdict.contacts)]
         found = cursor.execute("SELECT DISTINCT contact FROM pending WHERE contact = ANY(%s)", (Texts(fresh),)).fetchall()
         late = {contact for (contact,) in found}
-        taken = [item for item, verdict in chosen if item.pending or late.isdisjoint((item.effect.contact, verdict.contact))]
+        taken = [item for item, verdict in chosen if item.pending or late.isdisjoint((item.effect.contact, *verdict.contacts))]
         cursor.execute(_CLAIM, (now, now, self.worker, Bigints(candidate.effect.seq for candidate in taken)))
         return [candidate._replace(effect=claimed_effect(candidate.effect, now)) for candidate in taken]
 
@@ -173,7 +173,7 @@ class PostgresOutbox:
         elif verdict.state == "held":
             cursor.execute(_HOLD, (detail, seq))
         else:
-            cursor.execute(_END, (verdict.state, detail, now, seq))
+            cursor.execute(_END, (verdict.state, detail, now, verdict.next_at, seq))
 
     def _candidates(self, cursor: Any, due: int, limit: int, full: Collection[str]) -> Iterable[Candidate]:
         """A throttle counts over all workers: who asks what is used up has the throttles for itself until the claim is committed."""
@@ -306,8 +306,9 @@ class PostgresOutbox:
         def resolve(cursor: Any) -> bool:
             changed = cursor.execute(
                 "UPDATE effect SET state = %s, detail = %s, next_at = CASE WHEN %s THEN at END, settled_at = %s, "
-                "exempt = CASE WHEN %s THEN exempt || ' late' ELSE exempt END WHERE id = %s AND state = ANY(%s)",
-                (state, said(detail), again, now, again, effect, allowed),
+                "exempt = CASE WHEN %s THEN exempt || ' late' ELSE exempt END, "
+                "first_claimed_at = CASE WHEN %s THEN NULL ELSE first_claimed_at END WHERE id = %s AND state = ANY(%s)",
+                (state, said(detail), again, now, again, again, effect, allowed),
             ).rowcount
             if changed:
                 cursor.execute(_ADD_AUDIT, (now, said(who), f"outbox {state}", said(f"{effect}: {detail}")))

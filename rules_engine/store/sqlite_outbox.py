@@ -53,7 +53,7 @@ _CLAIM = (
     "first_claimed_at = coalesce(first_claimed_at, ?1) "
     "WHERE seq = ?2"
 )
-_END = "UPDATE effect SET state = ?, detail = ?, settled_at = ?, next_at = NULL WHERE seq = ?"
+_END = "UPDATE effect SET state = ?, detail = ?, settled_at = ?, next_at = ? WHERE seq = ?"
 _LATER = "UPDATE effect SET next_at = ?, detail = ? WHERE seq = ?"
 _HOLD = "UPDATE effect SET state = 'held', detail = ?, next_at = NULL WHERE seq = ?"
 _SETTLE = (
@@ -143,7 +143,7 @@ class Outbox:
         elif verdict.state == "held":
             raw.execute(_HOLD, (detail, seq))
         else:
-            raw.execute(_END, (verdict.state, detail, now, seq))
+            raw.execute(_END, (verdict.state, detail, now, verdict.next_at, seq))
         if verdict.news:
             self._append(raw, verdict.news)
 
@@ -256,7 +256,7 @@ class Outbox:
         allowed = [old for old, ways in RESOLUTIONS.items() if state in ways]
         again = state == "ready"
         with self._db.tx("resolve") as raw, self._db.peewee.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
-            released = {EffectTable.exempt: EffectTable.exempt.concat(" late")} if again else {}
+            released = {EffectTable.exempt: EffectTable.exempt.concat(" late"), EffectTable.first_claimed_at: None} if again else {}
             changed = (
                 EffectTable.update(
                     {

@@ -126,7 +126,7 @@ class Model:
     def send(self, contact: str, at: int, expires: int | None) -> None:
         self.contacts[contact]["n"] += 1
         id = f"{contact}/{self.contacts[contact]['n']}"
-        self.effects[id] = {"id": id, "contact": contact, "at": at, "next": at, "expires": expires, "state": "ready", "tries": 0, "first": None,
+        self.effects[id] = {"id": id, "contact": contact, "at": at, "next": at, "expires": expires, "state": "ready", "tries": 0, "first": None, "doubt": False,
                             "order": len(self.effects)}
 
     # ── the outbox ──
@@ -142,6 +142,8 @@ class Model:
         """Why an effect that is due is not handed over: what it becomes."""
         if item["expires"] is not None and self.now >= item["expires"]:
             return "expired"
+        if item["doubt"] and not self.known_to_provider(item):
+            return "unknown"  # it may have been accepted, and the provider has forgotten its key by now
         return "cancelled" if self.contacts[item["contact"]]["a"].get("consent.email") is False else ""
 
     def claimable(self) -> list[dict[str, Any]]:
@@ -152,8 +154,8 @@ class Model:
                 item["next"] = None
             elif why := self.refused(item):
                 item["state"], item["next"] = why, None
-                if why == "expired":
-                    self.tell(item, "expired")
+                if why != "cancelled":
+                    self.tell(item, why)
             else:
                 found.append(item)
         return found
@@ -175,7 +177,7 @@ class Model:
         """answer: accepted | failed | retry | lost (nobody knows)."""
         state = {"accepted": "accepted", "failed": "failed", "retry": "retry_wait", "lost": "unknown"}[answer]
         if state == "unknown" and self.known_to_provider(item):
-            state = "retry_wait"
+            state, item["doubt"] = "retry_wait", True
         if state == "retry_wait" and item["tries"] >= ATTEMPTS:
             state = "unknown" if answer == "lost" else "failed"
         item["state"], item["next"] = state, None
@@ -186,7 +188,7 @@ class Model:
         """The process ended while these were being handed over."""
         for item in items:
             if self.known_to_provider(item):
-                item["state"] = "ready"
+                item["state"], item["doubt"] = "ready", True
             else:
                 item["state"], item["next"] = "unknown", None
 
@@ -337,8 +339,10 @@ class ServiceMachine(RuleBasedStateMachine):
         for item in self.model.due():
             if self.model.paused:
                 item["next"] = None
-            elif item["contact"] not in unread and self.model.refused(item):
-                item["state"], item["next"] = "cancelled", None
+            elif item["contact"] not in unread and (why := self.model.refused(item)):
+                item["state"], item["next"] = why, None
+                if why == "unknown":
+                    self.model.tell(item, why)
             elif item["contact"] not in unread:
                 self.model.claim(item)
                 self.model.settle(item, "accepted")
@@ -439,6 +443,8 @@ class ServiceMachine(RuleBasedStateMachine):
         assert self.store.resolve(item["id"], state, "a person", self.clock.now()) is may
         if may:
             item["state"], item["next"] = state, item["at"] if state == "ready" else None
+            if state == "ready":  # a person has judged what was in doubt
+                item["first"], item["doubt"] = None, False
 
     @precondition(lambda self: self.model.effects)
     @rule(pick=st.integers(0, 10_000), state=st.sampled_from(("accepted", "delivered", "bounced", "failed")))

@@ -375,6 +375,88 @@ def test_news_of_the_contact_that_another_was_merged_into_are_read_first(store, 
     assert provider.got == [] and states(store) == {"e1": "cancelled"}
 
 
+def test_news_under_a_name_of_before_are_read_first(store, clock):
+    """An old mail's link says `old`, who is `ana` by now."""
+    plan(store, "e1", contact="ana")
+    store.commit(Block("p1", [ContactRow("ana", orjson.dumps({"a": {}, "from": {"old": 1}}), None, "p1", 0)]))
+    store.record_events([Arrival(Event("u1", "email.unsubscribed", "old", 100))])
+    provider = Provider()
+    subject = dispatcher(store, provider, clock)
+    drain(subject)
+    assert provider.got == [] and states(store) == {"e1": "ready"}
+    store.commit(Block("p1", [ContactRow("ana", orjson.dumps({"a": {"consent.email": False}}), None, "p1", 0)], [1], cursor=1))
+    drain(subject)
+    assert provider.got == [] and states(store) == {"e1": "cancelled"}
+
+
+@pytest.mark.parametrize("beat", ["turn", "beat"])
+def test_two_that_are_merged_into_each_other_hold_up_nobody(store, clock, beat):
+    """For one block there are both tombstones; the next lifts the circle."""
+    circle = [ContactRow(who, orjson.dumps({"a": {}, "into": {"contact": into, "at": 1}}), None, "p1", 0) for who, into in ("ab", "ba", "ca")]
+    plan(store, "e1", contact="c")
+    plan(store, "e2")
+    store.commit(Block("p1", circle))
+    asked = []
+
+    def lookup(call):
+        asked.append(call.contact["id"])
+        return Outcome("accepted")
+
+    provider = Provider(answers=[Outcome("unknown", "the line dropped")], lookup=lookup)
+    subject = dispatcher(store, provider, clock)
+    drain(subject, beat)
+    assert states(store) == {"e1": "ready", "e2": "unknown"}
+    store.commit(Block("p1", [ContactRow("a", b'{"a":{}}', None, "p1", 0)]))
+    drain(subject, beat)
+    assert states(store) == {"e1": "accepted", "e2": "unknown"}
+    store.commit(Block("p1", [*circle, ContactRow("e2", circle[2].state, None, "p1", 0)]))
+    clock.sleep(60_000)
+    subject.look_up()
+    assert asked == ["e2"] and states(store)["e2"] == "accepted"
+
+
+# ---------------------------------------------------------------- keys that a provider forgets
+
+DAY = 86_400_000
+
+
+def keyed(answers):
+    provider = Provider(answers=answers)
+    provider.host.actions["mail.send"] = dataclasses.replace(provider.host.actions["mail.send"], idempotency="key", window=86_400)
+    return provider
+
+
+def test_what_was_in_doubt_is_not_repeated_when_its_provider_has_forgotten_the_key(store, clock):
+    provider = keyed([Outcome("unknown", "the line dropped"), Outcome("retry", "busy")])
+    plan(store, "e1", "e2")
+    subject = dispatcher(store, provider, clock)
+    subject.turn()
+    assert states(store) == {"e1": "retry_wait", "e2": "retry_wait"}
+    store.pause("welcome", "a long weekend", clock.now())
+    clock.sleep(2 * DAY)
+    drain(subject)
+    store.resume("welcome", clock.now())
+    drain(subject)
+    assert states(store) == {"e1": "unknown", "e2": "accepted"} and provider.got == ["e1", "e2", "e2"]
+    assert "key" in store.effect("e1").detail
+    assert "email.unknown" in [row.cause.name for row in store.read_log(0, 10)]
+    store.commit(Block("p1", [], [1], cursor=1))  # the news are read
+    store.resolve("e1", "ready", "a person wants it", clock.now(), "ann")
+    drain(subject)
+    assert states(store)["e1"] == "accepted" and provider.got[3:] == ["e1"]
+
+
+def test_what_was_in_doubt_is_not_repeated_when_the_settings_know_no_keys_any_more(store, clock):
+    provider = keyed([Outcome("unknown", "the line dropped")])
+    plan(store, "e1")
+    subject = dispatcher(store, provider, clock)
+    subject.turn()
+    other = Provider()
+    clock.sleep(3_600_000)
+    drain(dispatcher(store, other, clock))
+    assert states(store) == {"e1": "unknown"} and other.got == []
+
+
 def test_an_exit_in_a_replay_calls_off_what_a_pause_has_parked(store, clock):
     plan(store, "e1", instance="i1")
     store.pause("welcome", "", 100)
