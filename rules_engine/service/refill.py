@@ -1,39 +1,48 @@
-"""When a new program first meets a contact, the questions it asks about the past and its predecessor did not are answered from the log."""
+"""When a new program first meets a contact, the questions it asks about the past and its predecessor did not are answered from the log,
+and those in the middle of a campaign are put on the steps where they stand now."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from rules_engine.facts import Event
+from rules_engine.service.logs import about
 from rules_engine.store.port import Store
+
+log = logging.getLogger("camp.refill")
 
 _PAST = 1_000_000  # events of one contact that are looked through
 
 
 class Refill:
-    """Fills states that an older program made. Knows an older program's questions by compiling its sources again, once."""
+    """Brings up to date what an older program made. Knows an older program by compiling its sources again, once."""
 
     def __init__(self, store: Store, program: Any) -> None:
         self._store, self._program = store, program
-        self._known: dict[str, frozenset[str] | None] = {}
+        self._known: dict[str, tuple[frozenset[str], Any] | None] = {}
 
     def __call__(self, contact: str, state: dict[str, Any], beyond: Sequence[str] = ()) -> None:
-        """Brings a state's history up to what this program asks, in place. beyond: the contacts that this one is being merged into: what
-        was sent on to them is left out."""
+        """Brings a state's history up to what this program asks, and its instances to where they stand, in place. beyond: the contacts
+        that this one is being merged into: what was sent on to them is left out."""
         older = state.get("p")
         if not older or older == self._program.digest:  # new, or merged away
             return
         from rules_engine.engine.refill import new_questions, refill
 
         if older not in self._known:
-            self._known[older] = self._questions(older)
+            self._known[older] = self._compared(older)
         known = self._known[older]
-        questions = new_questions(self._program, state["h"] if known is None else known)
+        questions = new_questions(self._program, state["h"] if known is None else known[0])
         past: list[Event] = []
         if questions:
             past = self._past([contact, *state.get("from", ())], beyond)
         refill(self._program, state, questions, past)
+        if known is not None:
+            from rules_engine.engine.moves import move
+
+            move(state, known[1])
 
     def _past(self, contacts: Sequence[str], beyond: Sequence[str]) -> list[Event]:
         """What happened to a contact and to all that were merged into it. What came for one of these later was sent on, and is in the log
@@ -49,8 +58,9 @@ class Refill:
         past.sort(key=lambda event: event.at)
         return past
 
-    def _questions(self, digest: str) -> frozenset[str] | None:
-        """What an older program asked; None where its sources are not kept or do not compile with today's plugins."""
+    def _compared(self, digest: str) -> tuple[frozenset[str], Any] | None:
+        """What an older program asked, and where its steps are now (`Moves`); None where its sources are not kept or do not compile with
+        today's plugins."""
         version = next((item for item in self._store.programs() if item.digest == digest), None)
         if version is None or not version.sources:
             return None
@@ -62,6 +72,17 @@ class Refill:
         events = {name: info.source for name, info in model.events.items() if info.source is not None}
         files = [read(text, path)[0] for path, text in version.sources.items()]
         try:
-            return frozenset(compile_model(meaning.build(files, model.actions, events), model.actions, digest).queries)
+            older = compile_model(meaning.build(files, model.actions, events), model.actions, digest)
         except (KeyError, ValueError, TypeError, AttributeError):
             return None
+        from rules_engine.engine.moves import moves
+
+        found = moves(older, self._program)
+        for campaign, step in found.lost:
+            log.warning(
+                "%s no longer has the step %r, and nothing has taken its place: whoever stands there leaves",
+                campaign,
+                step,
+                extra=about(what="campaign.step_lost", campaign=campaign),
+            )
+        return frozenset(older.queries), found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,90 @@ def test_a_release_that_asks_nothing_new_changes_nothing(store) -> None:
     drain(store, program(NEW, "two"), {"t.camp": NEW}, "2026-03-04")
     said = [row.decision.primary for row in store.journal_of("ana")[before:] if row.decision.action == "log.write"]
     assert said == ["vip"], "the first order still counts, once"
+
+
+# ---------------------------------------------------------------- people in the middle of a campaign
+
+STEPS = """EVENT signup
+EVENT order.placed
+CAMPAIGN welcome
+  WHEN signup
+{}
+END
+"""
+FIRST = """    THEN log.write "one"
+    AFTER 3 days AT 10:00
+    THEN log.write "two"
+    WAIT UNTIL order.placed UP TO 5 days
+      THEN log.write "bought"
+    OTHERWISE
+      THEN log.write "no order"
+    END
+    AFTER 1 day
+    THEN log.write "three"
+    AFTER 1 day
+    THEN log.write "four\""""
+
+
+def edited(*changes: tuple[str, str]) -> str:
+    text = FIRST
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    return STEPS.format(text)
+
+
+def journey(store, release: str, *changes: tuple[str, str], orders: str = "") -> list[tuple[str, str]]:
+    """What ana gets, who signs up on the first of January: (day, text). The new version comes at `release`."""
+    old, new = STEPS.format(FIRST), edited(*changes)
+    store.record_events([Arrival(Event("e1", "signup", "ana", parse_datetime("2026-01-01 08:00")))])
+    drain(store, program(old, "old"), {"t.camp": old}, release)
+    if orders:
+        store.record_events([Arrival(Event("e2", "order.placed", "ana", parse_datetime(orders), None, {}))])
+    drain(store, program(new, "new"), {"t.camp": new}, "2026-02-28")
+    found = [row.decision for row in store.journal_of("ana") if row.decision.action == "log.write" or row.decision.kind == "exit"]
+    return [(datetime.fromtimestamp(item.at / 1000, UTC).strftime("%d"), item.primary or item.reason) for item in found]
+
+
+UNCHANGED = [("01", "one"), ("04", "two"), ("09", "no order"), ("10", "three"), ("11", "four")]
+
+
+@pytest.mark.parametrize("changes", [
+    [],
+    [("AFTER 3 days AT 10:00", "AFTER 2 days AT 10:00")],
+    [("AFTER 3 days AT 10:00", "AFTER 3 days AT 11:00")],
+    [("AFTER 3 days AT 10:00", 'THEN tag.add "new"\n    AFTER 9 days')],
+    [('"two"', '"two"\n    THEN tag.add "new"'), ("AFTER 3 days AT 10:00", "AFTER 4 days")],
+])
+def test_who_waits_at_a_step_that_was_edited_waits_on_until_the_moment_that_was_set(store, changes) -> None:
+    assert journey(store, "2026-01-02", *changes) == UNCHANGED
+
+
+def test_steps_of_the_same_words_are_told_apart_by_what_stands_around_them(store) -> None:
+    """The first of two `AFTER 1 day` becomes another: who waits there is not taken for one who waits at the second."""
+    got = journey(store, "2026-01-09 12:00", ('AFTER 1 day\n    THEN log.write "three"', 'AFTER 7 days\n    THEN log.write "three"'))
+    assert got == UNCHANGED
+
+
+def test_a_wait_that_was_edited_hears_what_is_waited_for_now(store) -> None:
+    got = journey(store, "2026-01-06", ("order.placed UP TO 5 days", "order.placed UP TO 9 days"), orders="2026-01-07 12:00")
+    assert got == [("01", "one"), ("04", "two"), ("07", "bought"), ("08", "three"), ("09", "four")]
+    assert [row.decision.reason for row in store.journal_of("ana") if row.decision.kind == "exit"] == []
+
+
+def test_who_stands_at_a_step_that_nothing_replaces_leaves_and_the_log_says_so(store, caplog) -> None:
+    got = journey(store, "2026-01-02", ('    AFTER 3 days AT 10:00\n    THEN log.write "two"\n', ""))
+    assert got[0] == ("01", "one") and "no longer in the campaign" in got[1][1] and len(got) == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "welcome no longer has the step 'AFTER 3 days AT 10:00', and nothing has taken its place: whoever stands there leaves"
+    ]
+
+
+def test_the_rounds_of_a_loop_that_was_edited_go_on(store) -> None:
+    loop = "    REPEAT EVERY 2 days UP TO 3 TIMES\n      THEN log.write \"again\"\n    END"
+    old, new = STEPS.format(loop), STEPS.format(loop.replace("2 days", "4 days"))
+    store.record_events([Arrival(Event("e1", "signup", "ana", parse_datetime("2026-01-01 08:00")))])
+    drain(store, program(old, "old"), {"t.camp": old}, "2026-01-04")
+    drain(store, program(new, "new"), {"t.camp": new}, "2026-02-28")
+    said = [row.decision for row in store.journal_of("ana") if row.decision.action == "log.write"]
+    assert [datetime.fromtimestamp(item.at / 1000, UTC).strftime("%d") for item in said] == ["01", "03", "09"]
