@@ -206,15 +206,17 @@ def test_nobody_is_appending_when_it_is_quiet(url):
     other.close()
 
 
-def test_an_unsubscribe_that_is_being_recorded_stops_the_claim(url):
-    """Promise P9: the claim waits for it, and leaves the message for later."""
+@pytest.mark.parametrize("who", ["ana", "once ana"])
+def test_an_unsubscribe_that_is_being_recorded_stops_the_claim(url, who):
+    """Promise P9: the claim waits for it, and leaves the message for later; also where the contact had another name."""
     store, other = made(url), made(url)
     store.commit(Block("p1", [row("ana")], effects=[effect("f1")]))
     raw = other._db.raw
     raw.execute("BEGIN")
-    other._append(raw.cursor(), [event("unsubscribe", "ana")])
+    other._append(raw.cursor(), [event("unsubscribe", who)])
     claimed = []
-    thread = threading.Thread(target=lambda: claimed.append(store.claim_effects(200, 200, 9, claim_all)))
+    judge = lambda candidate: CLAIM._replace(contacts=("once ana",))  # noqa: E731
+    thread = threading.Thread(target=lambda: claimed.append(store.claim_effects(200, 200, 9, judge)))
     thread.start()
     time.sleep(0.2)
     raw.execute("COMMIT")
