@@ -488,6 +488,14 @@ class Told:
         key = wire.dump(settings)
         if key not in self._known:
             self._pool.secrets |= secrets_in(settings)
-            answer = self._pool.call(self._verb, self._action, settings, seconds=CHANGES_SECONDS)
+            try:
+                answer = self._pool.call(self._verb, self._action, settings, seconds=CHANGES_SECONDS)
+            except Failed as failure:
+                if not failure.began or failure.late:  # another time it may have an answer
+                    raise
+                answer = failure
             self._known[key] = [hide(str(said), self._pool.secrets) for said in answer] if isinstance(answer, list) else answer
-        return self._known[key]
+        known = self._known[key]
+        if isinstance(known, Failed):
+            raise Failed(str(known))
+        return known

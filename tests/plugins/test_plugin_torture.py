@@ -375,13 +375,14 @@ def test_a_module_says_itself_what_its_settings_allow_and_is_asked_once(tmp_path
 
 
 @pytest.mark.parametrize(("body", "words"), [("raise ValueError('nope')", "raised ValueError: nope"), ("return 'sometimes'", "answered 'sometimes'")])
-def test_a_module_that_can_not_say_what_its_settings_allow_is_named_once(tmp_path, caplog, body, words):
+def test_a_module_that_can_not_say_what_its_settings_allow_is_named_once(tmp_path, caplog, capfd, body, words):
     dispatch._say_once.cache_clear()
     torture.install(tmp_path, "spy", SPY.replace('return "key" if settings.get("safe") else "none"', body))
     with installed(tmp_path) as loaded, caplog.at_level("ERROR"):
         assert [idempotency(loaded.actions["spy.send"], {}) for _ in range(6)] == ["none"] * 6
     (record,) = caplog.records
     assert words in record.getMessage() and "the plugin of spy" in record.getMessage() and record.exc_info is None
+    assert capfd.readouterr().err.count("Traceback") == (1 if "raise" in body else 0), "asked again, though it had said that it can't tell"
 
 
 def test_a_change_that_is_named_as_in_writes_is_told_apart(tmp_path):
