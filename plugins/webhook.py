@@ -14,6 +14,8 @@ from typing import Any
 
 from rules_engine.plugin import Action, Call, Outcome, Parameter, hookimpl
 
+TRANSPORTS = ("folder", "http")
+
 SETTINGS = (
     "transport",
     "folder",

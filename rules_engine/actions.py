@@ -144,6 +144,13 @@ def covers(writes: tuple[str, ...], change: Change, primary: Any, params: Mappin
     return any(fact == name or fact.startswith(name + ".") for name in named)
 
 
+def prefixed(change: Change) -> str:
+    """A hint for a change whose name has the prefix that a fact has in `writes` only, or ""."""
+    prefix, _, name = str(change.name).partition(".")
+    usual = {"set": "contact", "add": "contact", "segment_add": "segment", "segment_remove": "segment", "emit": "event"}
+    return f"; a Change names it without `{prefix}.`: {name[:100]!r}" if name and usual.get(str(change.op)) == prefix else ""
+
+
 MESSAGE_PARAMETERS = (
     Parameter("class", "choice", choices=("marketing", "transactional", "internal"), help="transactional: exempt from caps and quiet hours."),
     Parameter("ignore_quiet", "boolean", help="yes: this message may leave in quiet hours."),

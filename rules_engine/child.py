@@ -128,7 +128,11 @@ class Plugin:
         record, data = item.record, None
         if not item.reason and isinstance(record, Action):
             self._actions.setdefault(record.name, record)
-            data = wire.action_data(record) | {"idempotency()": _idempotency_of(record) is not None}
+            said = _said_by_module(record, "TRANSPORTS")
+            data = wire.action_data(record) | {
+                "functions": [verb for verb in host.MODULE_FUNCTIONS if callable(_said_by_module(record, verb))],
+                "transports": [*map(_text, said)] if isinstance(said, tuple | list) else [],
+            }
         elif not item.reason and isinstance(record, EventType):
             data = wire.event_data(record)
         return {"what": item.what, "name": item.name, "reason": item.reason, "data": data}
@@ -150,20 +154,25 @@ class Plugin:
 
     def idempotency(self, action: str, settings: Mapping[str, Any]) -> Any:
         """The module's own word, see `rules_engine.service.dispatch.idempotency`."""
-        return _text(_idempotency_of(self._actions[action])(settings))  # type: ignore[misc]
+        return _text(_said_by_module(self._actions[action], "idempotency")(settings))
+
+    def wrong_settings(self, action: str, settings: Mapping[str, Any]) -> Any:
+        """The module's own word on what is wrong with its settings: sentences."""
+        return [_text(said) for said in _said_by_module(self._actions[action], "wrong_settings")(settings) or ()]
 
 
-def _idempotency_of(action: Action) -> Any:
-    found = getattr(sys.modules.get(getattr(action.perform, "__module__", "") or ""), "idempotency", None)
-    return found if callable(found) else None
+def _said_by_module(action: Action, name: str) -> Any:
+    """What the module of an action's `perform` has under this name, or None."""
+    return getattr(sys.modules.get(getattr(action.perform, "__module__", "") or ""), name, None)
 
 
 def _outcome(answer: Any) -> Any:
-    """An Outcome's fields in types that can travel; the name of the type of what is none."""
+    """An Outcome's fields in types that can travel, and what was wrong with them; the name of the type of what is none."""
     if not isinstance(answer, Outcome):
         return type(answer).__name__
     after = answer.retry_after
-    return [*map(_text, answer[:3]), after if isinstance(after, int | float) and not isinstance(after, bool) else None]
+    fields = [*map(_text, answer[:3]), after if isinstance(after, int | float) and not isinstance(after, bool) else None]
+    return [*fields, host.check_outcome(answer)]
 
 
 def _text(value: Any) -> str:

@@ -17,6 +17,7 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pluggy
 
 from rules_engine import hookspecs
-from rules_engine.actions import API_VERSION, KINDS, TYPES, Action, Change, EventType, Parameter
+from rules_engine.actions import API_VERSION, KINDS, TYPES, Action, Change, EventType, Outcome, Parameter
 from rules_engine.limits import MAX_NAME_LENGTH
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ MAX_RECORDS = 1_000  # actions and events of one plugin; more is a generator tha
 EXTRAS = ("", "template", "attribute", "event", "any")
 MESSAGE_CLASSES = ("marketing", "transactional", "internal")
 IDEMPOTENCIES = ("none", "key", "lookup")
+MODULE_FUNCTIONS = ("idempotency", "wrong_settings")  # what a plugin's module may say of its settings
+OUTCOMES = ("accepted", "failed", "retry", "unknown")
+MAX_DETAIL = 1_000  # characters of an outcome's detail
 EVENT_OPS = ("set", "set_if", "add", "segment_add", "segment_remove", "tag_add", "tag_remove")
 
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
@@ -56,16 +60,24 @@ _WRITES = re.compile(
 @dataclass(frozen=True, slots=True)
 class PluginProblem:
     """Why a plugin, or one of its records, is not there. `plugin` is the entry point's name, `reason` one lower-case sentence,
-    `names_lost` the names of actions and events that are known to be missing because of it (empty: nobody can tell)."""
+    `names_lost` the names of actions and events that are known to be missing because of it (empty: nobody can tell). extent: what is left
+    out: a record | all of the plugin | a namesake (another plugin of its name is there)."""
 
     plugin: str
     reason: str
     names_lost: tuple[str, ...] = ()
+    extent: str = "record"
+
+    def explains(self, name: str) -> bool:
+        """Whether `name` may be missing because of it."""
+        namespaces = {self.plugin, *(lost.partition(".")[0] for lost in self.names_lost)}
+        unknown = self.extent != "record" or not self.names_lost  # what it had still to register, nobody can tell
+        return name in self.names_lost or (unknown and name.partition(".")[0] in namespaces)
 
 
 class PluginInfo(NamedTuple):
     """One plugin that was found. module: what its entry point names; api: the version of the plugin API that it asks for, None where
-    it could not be asked; child: whether it runs in processes of its own."""
+    it could not be asked; child: whether it runs in processes of its own; seconds: for which loading had to wait for its process."""
 
     name: str
     module: str
@@ -73,6 +85,7 @@ class PluginInfo(NamedTuple):
     version: str
     child: bool
     api: int | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +106,11 @@ class Host:
             pool.close()
 
     def why_missing(self, name: str) -> PluginProblem | None:
-        """The problem that explains why `name` is not there: it was lost by name, or its namespace is a failed plugin's
-        name."""
+        """The problem that explains why `name` is not there: it was lost by name, or its namespace is a failed plugin's."""
         if name in self.providers:
             return None
-        for problem in self.problems:
-            if name in problem.names_lost:
-                return problem
-        namespace = name.partition(".")[0]
-        for problem in self.problems:
-            if problem.plugin == namespace and not problem.names_lost:
-                return problem
-        return None
+        found = [problem for problem in self.problems if problem.explains(name)]
+        return next((problem for problem in found if name in problem.names_lost), found[0] if found else None)
 
 
 class Source(NamedTuple):
@@ -172,7 +178,7 @@ def load(
             else:
                 api, items = read_plugin(manager, source)
         except Fault as fault:
-            problems.append(PluginProblem(plugin, str(fault), fault.names))
+            problems.append(PluginProblem(plugin, str(fault), fault.names, "plugin"))
             continue
         host.plugins[plugin] = host.plugins[plugin]._replace(api=api)
         for item in items:
@@ -199,9 +205,13 @@ def _admitted(host: Host, sources: list[Any], isolate: bool, problems: list[Plug
         if name in host.plugins:
             other = host.plugins[name]
             reason = f"the name is taken by the plugin of {other.distribution or other.module}, which has the settings of that name"
-            problems.append(PluginProblem(name, f"of {dist or 'another distribution'} is left out: {reason}; uninstall one of them"))
-        elif name in RESERVED and child:
-            problems.append(PluginProblem(name, f"it can't be called {name!r}: that is one of Camp's own settings"))
+            said = f"of {dist or 'another distribution'} is left out: {reason}; uninstall one of them"
+            problems.append(PluginProblem(name, said, extent="namesake"))
+        elif child and name in RESERVED:
+            problems.append(PluginProblem(name, f"it can't be called {name!r}: that is one of Camp's own settings", extent="plugin"))
+        elif child and not _WORD.fullmatch(name):
+            said = f"it can't be called {name!r}: a name has lower-case letters, digits and _, because its settings come as CAMP_NAME_KEY too"
+            problems.append(PluginProblem(name, said, extent="plugin"))
         else:
             value, version = str(getattr(source, "value", "")), str(getattr(source, "version", "") or "")
             host.plugins[name] = PluginInfo(name, value, dist, version or _version(source), child)
@@ -236,11 +246,13 @@ def _ask(host: Host, plugin: str) -> tuple[int, list[Item]]:
     """What a child has read. Raises Fault."""
     from rules_engine import isolation
 
-    pool = host.pools[plugin]
+    pool, start = host.pools[plugin], time.monotonic()
     try:
         found = pool.declarations()
     except isolation.Failed as failure:
         raise Fault(f"it can't be loaded: {failure}") from None
+    finally:
+        host.plugins[plugin] = host.plugins[plugin]._replace(seconds=time.monotonic() - start)
     try:
         if "fault" in found:
             raise Fault(str(found["fault"]), tuple(map(str, found["names"])))
@@ -257,14 +269,30 @@ def _remote(pool: Pool, found: Mapping[str, Any]) -> Item:
     if item.reason or item.what == "event":
         return item if item.reason else _judged("register_events", EventType, wire.event_of(data))
     perform = isolation.HandOver(pool, "perform", data["name"], data["timeout"])
-    if data["idempotency()"]:
-        perform.idempotency = isolation.Idempotency(pool, data["name"])
+    for verb in MODULE_FUNCTIONS:
+        if verb in data["functions"]:
+            setattr(perform, verb, isolation.Told(pool, verb, data["name"]))
+    perform.TRANSPORTS = tuple(map(str, data["transports"]))
     functions = {
         "perform": perform,
         "lookup": isolation.HandOver(pool, "lookup", data["name"], data["timeout"]),
         "changes": isolation.Changes(pool, data["name"], tuple(data["writes"])),
     }
     return _judged("register_actions", Action, wire.action_of(data, functions))
+
+
+def module_of(action: Action) -> Any:
+    """The module of an external action, which may say more of itself (`TRANSPORTS`, MODULE_FUNCTIONS); for one in a child what speaks for it."""
+    return action.perform if hasattr(action.perform, "TRANSPORTS") else sys.modules.get(getattr(action.perform, "__module__", "") or "")
+
+
+def wrong_settings(action: Action, settings: Mapping[str, Any]) -> list[str]:
+    """What the plugin of an external action itself finds wrong with its settings, in sentences. Never raises."""
+    ask = getattr(module_of(action), "wrong_settings", None)
+    try:
+        return [str(said) for said in ask(settings)] if callable(ask) else []
+    except Exception as error:
+        return [f"its wrong_settings(settings) failed: {_say(error)}"]
 
 
 def _disabled(settings: Mapping[str, Any] | None) -> frozenset[str]:
@@ -568,6 +596,23 @@ def event_changes(event: EventType, data: Mapping[str, Any]) -> tuple[Change, ..
         elif change.value["field"] in data and data[change.value["field"]] == change.value["equals"]:
             changes.append(Change("set", change.name, change.value["value"]))
     return tuple(changes)
+
+
+def check_outcome(answer: Any) -> str:
+    """Why Camp can't act on an answer of perform or lookup as it is, or "" if it can."""
+    if not isinstance(answer, Outcome):
+        return f"it answered {type(answer).__name__}, not Outcome"
+    if not isinstance(answer.state, str) or answer.state not in OUTCOMES:
+        return f"it answered the state {_short(answer.state)}, which is none of {', '.join(OUTCOMES)}"
+    if not isinstance(answer.detail, str) or "\n" in answer.detail:
+        return f"its detail must be one line of text, not {_short(answer.detail)}"
+    if len(answer.detail) > MAX_DETAIL:
+        return f"its detail is longer than {MAX_DETAIL:,} characters"
+    if not isinstance(answer.provider_id, str):
+        return f"its provider_id must be a text, not {_short(answer.provider_id)}"
+    if answer.retry_after is not None and not (_is_number(answer.retry_after) and answer.retry_after >= 0):
+        return f"its retry_after must be seconds from 0, not {_short(answer.retry_after)}"
+    return ""
 
 
 def _check_name(name: Any) -> str:

@@ -27,7 +27,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rules_engine import wire
-from rules_engine.actions import SECRETS, Call, Change, Outcome, PluginFailed, covers
+from rules_engine.actions import SECRETS, Call, Change, Outcome, PluginFailed, covers, prefixed
 from rules_engine.limits import MAX_PLUGIN_ANSWER, MAX_PLUGIN_CHATTER, MAX_PLUGIN_FRAME
 
 LOAD_SECONDS = 10.0  # to start, import and register
@@ -54,6 +54,7 @@ class Failed(PluginFailed):
     def __init__(self, reason: str, began: bool = True, again: bool = False) -> None:
         super().__init__(reason)
         self.began, self.again = began, again
+        self.late = False  # the time was over
 
 
 def environment(plugin: str, names: Iterable[str], variables: Mapping[str, str]) -> dict[str, str]:
@@ -153,7 +154,9 @@ class Child:
                 return value
             left = limit - time.monotonic()
             if left <= 0:
-                raise self._ended(f"gave no answer within {seconds:g} s, so its process was killed")
+                failure = self._ended(f"gave no answer within {seconds:g} s, so its process was killed")
+                failure.late = True
+                raise failure
             self._wait(left)
 
     def kill(self) -> None:
@@ -299,6 +302,7 @@ class Pool:
 
     def __init__(self, name: str, value: str, dist: str, variables: Mapping[str, str]) -> None:
         self.name = name
+        self.rests = True  # is left alone after FAILURES; `camp plugin check` asks on
         self._source = (name, value, dist)
         self._variables = dict(variables)
         self.secrets = secrets_in({key: text for key, text in variables.items() if key.startswith("CAMP_")})
@@ -401,7 +405,7 @@ class Pool:
     def _failed(self, reason: str) -> None:
         with self._lock:
             self._failures, self._reason = self._failures + 1, reason
-            if self._failures >= FAILURES:
+            if self._failures >= FAILURES and self.rests:
                 self._failures, self._rest_until = 0, time.monotonic() + REST_SECONDS
 
 
@@ -420,18 +424,26 @@ class HandOver:
     def __init__(self, pool: Pool, verb: str, action: str, seconds: float) -> None:
         self._pool, self._verb, self._action, self._seconds = pool, verb, action, seconds
         self.limit = seconds + 2 * (LOAD_SECONDS + GRACE_SECONDS)
-        self.idempotency: Idempotency | None = None
+        self.TRANSPORTS: tuple[str, ...] = ()  # what its module says, see `host.MODULE_FUNCTIONS`
+        self.idempotency: Told | None = None
+        self.wrong_settings: Told | None = None
 
     def __call__(self, call: Call) -> Outcome:
+        return self.ask(call)[0]
+
+    def ask(self, call: Call) -> tuple[Outcome, str]:
+        """As a call, and what was wrong with the plugin's answer, or ""."""
         self._pool.secrets |= secrets_in(call.settings)
         try:
             answer = self._pool.call(self._verb, self._action, wire.call_data(call), seconds=self._seconds)
         except Failed as failure:
-            return Outcome("unknown" if failure.began or self._verb == "lookup" else "retry", str(failure))
-        if isinstance(answer, list) and len(answer) == 4:
-            state, detail, name, after = answer
-            return Outcome(state, *(hide(str(text), self._pool.secrets) for text in (detail, name or "")), after)
-        return Outcome("unknown", f"the plugin {self._pool.name} answered {answer}, not Outcome")
+            return Outcome("unknown" if failure.began or self._verb == "lookup" else "retry", str(failure)), str(failure)
+        if isinstance(answer, list) and len(answer) in (4, 5):
+            state, detail, name, after, *problem = answer
+            outcome = Outcome(state, *(hide(str(text), self._pool.secrets) for text in (detail, name or "")), after)
+            return outcome, hide("".join(map(str, problem)), self._pool.secrets)
+        problem = f"the plugin {self._pool.name} answered {answer}, not Outcome"
+        return Outcome("unknown", problem), problem
 
 
 class Changes:
@@ -460,19 +472,30 @@ class Changes:
         changes = tuple(Change(*change) for change in answer)
         for change in changes:
             if not isinstance(change.op, str) or not isinstance(change.name, str) or not covers(self._writes, change, primary, params):
-                raise Failed(f"{what} would {str(change.op)[:40]} {str(change.name)[:100]}, which its `writes` does not name")
+                said = f"{str(change.op)[:40]} {str(change.name)[:100]}, which its `writes` does not name"
+                raise Failed(f"{what} would {said}{prefixed(change)}")
         return changes
 
 
-class Idempotency:
-    """A module's `idempotency(settings)`, asked once for the same settings. Raises Failed."""
+class Told:
+    """What a module says by one of `host.MODULE_FUNCTIONS`, asked once for the same settings. Raises Failed."""
 
-    def __init__(self, pool: Pool, action: str) -> None:
-        self._pool, self._action = pool, action
+    def __init__(self, pool: Pool, verb: str, action: str) -> None:
+        self._pool, self._verb, self._action = pool, verb, action
         self._known: dict[bytes, Any] = {}
 
     def __call__(self, settings: Mapping[str, Any]) -> Any:
         key = wire.dump(settings)
         if key not in self._known:
-            self._known[key] = self._pool.call("idempotency", self._action, settings, seconds=CHANGES_SECONDS)
-        return self._known[key]
+            self._pool.secrets |= secrets_in(settings)
+            try:
+                answer = self._pool.call(self._verb, self._action, settings, seconds=CHANGES_SECONDS)
+            except Failed as failure:
+                if not failure.began or failure.late:  # another time it may have an answer
+                    raise
+                answer = failure
+            self._known[key] = [hide(str(said), self._pool.secrets) for said in answer] if isinstance(answer, list) else answer
+        known = self._known[key]
+        if isinstance(known, Failed):
+            raise Failed(str(known))
+        return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
@@ -32,6 +33,16 @@ class Loaded:
     project: Project
     host: Any
     digest: str
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts that the diagnostics point into, by their paths: the sources, and camp.toml where one does."""
+        config = self.project.root / CONFIG
+        if all(item.span.path != str(config) for item in self.diagnostics):
+            return self.sources
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return {**self.sources, str(config): config.read_bytes().decode("utf-8-sig")}
+        return self.sources
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:

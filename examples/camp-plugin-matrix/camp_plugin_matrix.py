@@ -136,6 +136,14 @@ def _seconds(text: str | None) -> float | None:
     return float(text) if text and re.fullmatch(r"[0-9]{1,6}", text) else None
 
 
+def wrong_settings(settings):
+    """For `camp doctor` and `camp plugin check`: what is missing. Without it the first hand-over would tell."""
+    if not settings.get("url"):
+        yield "the setting url is missing: the home server's address"
+    if not settings.get("token"):
+        yield "the access token is missing: set CAMP_MATRIX_TOKEN"
+
+
 @hookimpl
 def register_actions():
     yield Action(

@@ -35,7 +35,7 @@ def check_command(paths: tuple[Path, ...], form: str | None, as_json: bool, stri
         raise usage(f"{chosen.source}: there is no format `{chosen.value}`", f"there are {', '.join(FORMATS)}")
     found_in = check_projects(paths, settings)
     diagnostics = [item for loaded in found_in for item in loaded.diagnostics]
-    sources = {path: text for loaded in found_in for path, text in loaded.sources.items()}
+    sources = {path: text for loaded in found_in for path, text in loaded.texts.items()}
     # click takes the colours out again where no terminal reads, and with NO_COLOR
     text = render.render(diagnostics, sources, chosen.value, colour=chosen.value in ("human", "short"))
     if text:

@@ -322,16 +322,16 @@ def campaigns(settings: Settings) -> Iterator[Finding]:
 def plugins(settings: Settings) -> Iterator[Finding]:
     """Plugins that could not be loaded."""
     from rules_engine import host
+    from rules_engine.cli.loading import slow_plugins
 
     loaded = host.load(settings.project)
+    yield from (Finding(WARN, "plugins", message, way) for message, way in slow_plugins(loaded))
     for problem in loaded.problems:
-        lost = f"; missing are {', '.join(problem.names_lost)}" if problem.names_lost else ""
-        yield Finding(
-            ERROR,
-            "plugins",
-            f"plugin {problem.plugin}: {problem.reason}{lost}",
-            "camp plugin list tells more; upgrade or remove it",
-        )
+        missing = [name for name in problem.names_lost if name not in loaded.providers]
+        lost = f"; missing are {', '.join(missing)}" if missing else ""
+        off = f', or switch it off: disabled = ["{problem.plugin}"] under [plugins] in camp.toml'
+        way = "uninstall the one that you don't want" if problem.extent == "namesake" else f"upgrade or uninstall it{off}"
+        yield Finding(ERROR, "plugins", f"plugin {problem.plugin}: {problem.reason}{lost}", way)
     if not loaded.problems:
         yield Finding(OK, "plugins", f"{output.count(len(set(loaded.providers.values())), 'plugin')} work")
 
@@ -344,31 +344,27 @@ def transports(settings: Settings, connect: bool) -> Iterator[Finding]:
     names = sorted({loaded.providers[name] for name, action in loaded.actions.items() if action.perform})
     tables = settings.tables(names)
     for name in names:
-        transport = tables[name].get("transport", "folder")
-        module = _module(loaded, name)
-        wrong = list(getattr(module, "wrong_settings", lambda table: ())(tables[name]))
-        known = getattr(module, "TRANSPORTS", (transport,))
-        if transport not in known:
+        action = next(action for action in loaded.actions.values() if action.perform and loaded.providers[action.name] == name)
+        module, wrong = host.module_of(action), host.wrong_settings(action, tables[name])
+        known = tuple(getattr(module, "TRANSPORTS", ()))
+        transport = tables[name].get("transport", "folder" if "folder" in known else None)
+        if known and transport is not None and transport not in known:
             wrong = [f"transport = {transport!r} is unknown; known are {', '.join(known)}"]
         if wrong:
             yield from (Finding(ERROR, "transports", f"{name}: {said}", f"look at [{name}] in camp.toml") for said in wrong)
-        elif transport == "folder":
+        elif transport == "folder" and "folder" in known:
             if name in settings.project:
                 yield Finding(
                     OK,
                     "transports",
                     f"{name}: into the folder {tables[name].get('folder', 'outbox')}/; nothing leaves this machine",
                 )
+        elif transport is None:
+            yield Finding(OK, "transports", f"{name}: it does not say where its hand-overs go, and is not tried")
         elif not connect:
             yield Finding(OK, "transports", f"{name}: {transport} (not tried; --connect tries it)")
         else:
             yield _try(name, str(transport), tables[name], getattr(module, "try_out", None))
-
-
-def _module(loaded: Any, plugin: str) -> Any:
-    """The module of a plugin's actions. It may say its TRANSPORTS, and with `wrong_settings(settings)` what can't be, in sentences."""
-    performs = (item.perform for action, item in loaded.actions.items() if item.perform and loaded.providers[action] == plugin)
-    return next((sys.modules.get(perform.__module__) for perform in performs), None)
 
 
 def _try(name: str, transport: str, table: dict[str, Any], try_out: Any) -> Finding:
@@ -436,10 +432,10 @@ def web(settings: Settings) -> Iterator[Finding]:
 
 def mailbox(settings: Settings, connect: bool) -> Iterator[Finding]:
     """[mailbox]: whether it can be read; a server is asked with --connect only."""
-    from rules_engine.cli.mailbox import table
+    from rules_engine.cli.mailbox import without_keys
     from rules_engine.service import mailbox as boxes
 
-    found = table(settings)
+    found = without_keys(settings)
     if not found:
         return
     try:

@@ -11,23 +11,40 @@ from rules_engine.cli import errors, output
 from rules_engine.cli.errors import Trouble, usage
 from rules_engine.cli.settings import Address, Settings
 
+SLOW = 3.0  # seconds of loading a plugin from which a person is told what the command waits for
+
 
 def load_project(paths: Iterable[Path], settings: Settings) -> Any:
     """The project's Loaded, compiled. Its problems go to stderr; Trouble if one of them is an error."""
     from rules_engine import project
 
     loaded = project.load_program(_named(paths, settings))
+    warn_of_slow_plugins(loaded.host)
     if loaded.program is None:
         from rules_engine.cli import render
 
         found = [item for item in loaded.diagnostics if item.severity == "error"]
-        output.say(render.render(found, loaded.sources, "human", colour=True).rstrip("\n"))
+        output.say(render.render(found, loaded.texts, "human", colour=True).rstrip("\n"))
         raise Trouble(
             f"the campaigns have {output.count(len(found), 'error')}, so nothing was run",
             "`camp check` tells more",
             errors.PROBLEMS,
         )
     return loaded
+
+
+def warn_of_slow_plugins(host: Any) -> None:
+    """Says for which plugin this command had to wait, as every one will."""
+    for message, help in slow_plugins(host):
+        output.warn(message, help)
+
+
+def slow_plugins(host: Any) -> Iterator[tuple[str, str]]:
+    """(what is slow, the way out) for each plugin that was waited for."""
+    for plugin in host.plugins.values():
+        if plugin.seconds >= SLOW:
+            way = f'upgrade or uninstall it, or switch it off: disabled = ["{plugin.name}"] under [plugins] in camp.toml'
+            yield f"plugin {plugin.name}: loading it took {plugin.seconds:.0f} s, for which every command waits", way
 
 
 def workspace_zone(loaded: Any) -> str:
@@ -88,7 +105,10 @@ def check_projects(paths: Iterable[Path], settings: Settings) -> list[Any]:
     """A Loaded for each project that the paths are in, with everything that is wrong with it. Trouble where a path does not exist."""
     from rules_engine import project
 
-    return [project.load_program(group, build=False) for group in project.by_project(_named(paths, settings))]
+    found = [project.load_program(group, build=False) for group in project.by_project(_named(paths, settings))]
+    for loaded in found:
+        warn_of_slow_plugins(loaded.host)
+    return found
 
 
 def load_projects(paths: Iterable[Path], settings: Settings) -> list[tuple[list[Path], Any]]:

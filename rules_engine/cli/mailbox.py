@@ -77,10 +77,16 @@ def table(settings: Settings) -> dict[str, Any]:
     where messages carry them."""
     from rules_engine.cli.web import web_settings
 
-    found = settings.tables(["mailbox"])["mailbox"]
+    found = without_keys(settings)
     if found and settings.tables(["web"])["web"]:
         web = web_settings(settings)
         found["keys"] = web.keys if web.links else ()
+    return found
+
+
+def without_keys(settings: Settings) -> dict[str, Any]:
+    """As `table`, but without the keys, so that it can be read where [web] can't."""
+    found = settings.tables(["mailbox"])["mailbox"]
     if found.get("folder"):
         found["folder"] = str(settings.folder / str(found["folder"]))
     return found

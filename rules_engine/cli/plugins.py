@@ -42,8 +42,11 @@ def plugin_list(as_json: bool) -> int:
 
 def _host() -> Any:
     from rules_engine import host
+    from rules_engine.cli.loading import warn_of_slow_plugins
 
-    return host.load(Settings().project)
+    loaded = host.load(Settings().project)
+    warn_of_slow_plugins(loaded)
+    return loaded
 
 
 def _records(host: Any) -> list[dict[str, Any]]:
@@ -144,6 +147,8 @@ def _show_action(action: Any, plugin: str) -> None:
         f"  {'message by ' + action.channel + ', ' + action.message_class if action.channel else action.message_class}; "
         + ("changes the contact inside Camp, exactly once" if action.perform is None else "leaves through the outbox")
     )
+    if action.address is not None:
+        output.data(f"  the contact needs `{action.address}`: without it there is no message")
     if action.perform is not None:
         output.data(f"  {REPEATS[action.idempotency]}; it has {action.timeout:g} s" + ("; its provider can be asked" if action.lookup else ""))
     if action.example:
@@ -184,6 +189,7 @@ def _action_record(action: Any) -> dict[str, Any]:
         "summary": action.summary,
         "channel": action.channel,
         "class": action.message_class,
+        "address": action.address,
         "extra": action.extra,
         "external": action.perform is not None,
         "idempotency": action.idempotency,
@@ -228,24 +234,41 @@ def plugin_check(name: str | None, file: str | None, as_json: bool) -> int:
     Without NAME: all plugins that are not Camp's own. Without --settings a plugin gets no settings, so that it can reach nobody; its answers
     to hostile contacts and arguments must be honest all the same.
     """
-    from rules_engine.testing.checkup import check_plugin
+    import sys
 
-    host, names = _to_check(name)
-    tables = _tables(file)
-    checks = [check for plugin in names for check in check_plugin(host, plugin, tables.get(plugin))]
-    host.close()
+    from rules_engine.testing.checkup import check_plugin
+    from rules_engine.testing.plugins import overheard
+
+    path = list(sys.path)
+    try:
+        host, names = _to_check(name)
+        tables = _tables(file)
+        checks = [check for plugin in names for check in check_plugin(host, plugin, tables.get(plugin))]
+        with overheard():  # what it had still to say
+            host.close()
+    finally:
+        sys.path[:] = path
     if as_json:
         output.json_lines({"plugin": name, **check._asdict(), "ok": not check.problem} for check in checks)
     else:
         for check in checks:
-            mark = click.style("FAIL", fg="red", bold=True) if check.problem else click.style("ok", fg="green") + "  "
-            said = check.problem or check.note
-            output.data(f"{mark}  {check.what}: {check.rule}" + (f": {output.clean(said)}" if said else ""))
-        bad = sum(1 for check in checks if check.problem)
-        output.say(f"{output.count(len(checks), 'check')}, " + (f"{bad} failed" if bad else "all hold"))
+            _show_check(check)
+        bad, warned = (sum(1 for check in checks if getattr(check, field)) for field in ("problem", "warning"))
+        said = (f"{bad} failed" if bad else "all hold") + (f", {output.count(warned, 'warning')}" if warned else "")
+        output.say(f"{output.count(len(checks), 'check')}, {said}")
     if any(check.problem and check.rule == "loads" for check in checks):
         return errors.ENVIRONMENT
     return errors.PROBLEMS if any(check.problem for check in checks) else errors.OK
+
+
+def _show_check(check: Any) -> None:
+    """One check for people, and under one that failed the end of what the plugin printed."""
+    failed, warned = click.style("FAIL", fg="red", bold=True), click.style("warn", fg="yellow", bold=True)
+    mark = failed if check.problem else warned if check.warning else click.style("ok", fg="green") + "  "
+    said = "; ".join(filter(None, (check.problem, check.warning))) or check.note
+    output.data(f"{mark}  {check.what}: {check.rule}" + (f": {output.clean(said)}" if said else ""))
+    for line in check.printed.splitlines() if check.problem else ():
+        output.data(f"      | {output.clean(line)}")
 
 
 def _to_check(name: str | None) -> tuple[Any, list[str]]:
@@ -271,6 +294,7 @@ def _to_check(name: str | None) -> tuple[Any, list[str]]:
 
 
 def _in_folder(folder: Path) -> tuple[Any, list[str]]:
+    """As `_to_check`; the folder stays on the path, for processes that are started again."""
     import sys
 
     from rules_engine import host as hosts
@@ -283,10 +307,7 @@ def _in_folder(folder: Path) -> tuple[Any, list[str]]:
     except ValueError as error:
         raise Trouble(str(error), f'[project.entry-points."{hosts.GROUP}"] in pyproject.toml names the module: pager = "my_module"') from error
     sys.path.insert(0, str(root.resolve()))
-    try:
-        host = hosts.load({}, [*(point for point in hosts.installed() if hosts.is_own(point)), *sources])
-    finally:
-        sys.path.remove(str(root.resolve()))
+    host = hosts.load({}, [*(point for point in hosts.installed() if hosts.is_own(point)), *sources])
     return host, [source.name for source in sources]
 
 
@@ -304,6 +325,8 @@ def _tables(file: str | None) -> dict[str, Any]:
 
 
 # ── new ──
+
+ROOM = 10  # characters of an action's name that are left for `.verb`
 
 NEXT_STEPS = """\
 Made the plugin {name} in {folder}
@@ -364,10 +387,13 @@ def _check_new_name(name: str) -> None:
     from rules_engine import host as hosts
     from rules_engine.limits import MAX_NAME_LENGTH
 
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > MAX_NAME_LENGTH - 10 or keyword.iskeyword(name):
-        raise usage(
-            f"`{output.clean(name)}` can't be the name of a plugin", "it has lower-case letters, digits and _, and begins with a letter: pager"
-        )
+    said = f"`{output.clean(name)}` can't be the name of a plugin"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise usage(said, "a name has lower-case letters, digits and _, and begins with a letter: pager")
+    if len(name) > MAX_NAME_LENGTH - ROOM:
+        raise usage(f"a plugin's name has at most {MAX_NAME_LENGTH - ROOM} letters, and this one has {len(name)}", "take a shorter one: pager")
+    if keyword.iskeyword(name):
+        raise usage(f"{said}: it is a word of Python", f"take another name, such as my_{name}")
     if name in hosts.RESERVED:
         raise usage(f"`{name}` is one of Camp's own settings", "take another name")
     host = _host()

@@ -70,7 +70,7 @@ def _unknown_action(ctx: Context, node: n.Action, scope: Scope) -> None:
     help = (
         f"the actions of {family[:-1]} are {', '.join(siblings)}"
         if siblings
-        else f"the actions are {', '.join(sorted(ctx.actions)[:20])}"
+        else f"the actions are {', '.join(sorted(ctx.actions)[:20])}; is a plugin missing? `camp plugin list` shows those that are installed"
     )
     ctx.report.unknown(
         "unknown-action", node.name, node.name_span, "action", f"there is no action `{node.name}`", help, ctx.action_tiers

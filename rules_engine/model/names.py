@@ -296,16 +296,16 @@ def _siblings(name: str, events: Iterable[str]) -> str:
 
 
 def missing_plugin(ctx: Context, name: str, span: Span, what: str) -> bool:
-    """Says it where a name is missing because its plugin could not be loaded."""
+    """Says it where a name is missing because its plugin, or the record of it, could not be loaded."""
     problem = ctx.host.why_missing(name) if hasattr(ctx.host, "why_missing") else None
     if problem is None:
         return False
-    ctx.report.add(
-        "missing-plugin",
-        span,
-        f"the {what} `{name}` belongs to the plugin {problem.plugin}, which could not be loaded",
-        str(problem.reason),
-    )
+    message, reason = f"the {what} `{name}` belongs to the plugin {problem.plugin}, which could not be loaded", str(problem.reason)
+    if problem.extent == "namesake":
+        message, reason = f"there is no {what} `{name}`, and a second plugin named {problem.plugin} was left out", f"the plugin {reason}"
+    elif problem.extent == "record" and name in problem.names_lost:
+        message = f"the {what} `{name}` of the plugin {problem.plugin} can't be used"
+    ctx.report.add("missing-plugin", span, message, reason)
     return True
 
 

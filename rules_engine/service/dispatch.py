@@ -8,6 +8,7 @@ as there are workers); what the provider recognises by its key is claimed in bat
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import logging
 import math
@@ -18,10 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rules_engine.actions import MESSAGE_OUTCOMES, Action, Call, Outcome
+from rules_engine.actions import MESSAGE_OUTCOMES, Action, Call, Outcome, PluginFailed
 from rules_engine.clock import Clock
 from rules_engine.facts import Event
-from rules_engine.host import Host
+from rules_engine.host import IDEMPOTENCIES, Host
 from rules_engine.limits import MAX_ATTEMPTS
 from rules_engine.service import faults as points
 from rules_engine.service.breaker import Breaker
@@ -651,16 +652,30 @@ def idempotency(action: Action, settings: Mapping[str, Any]) -> str:
     """none | key | lookup, under these settings. A plugin's module may say so by a function `idempotency(settings)`, because a
     transport to files recognises every key and one by SMTP none; the record's own word counts otherwise (`key` without a window:
     none)."""
+    word, problem = idempotency_told(action, settings)
+    if problem:
+        _say_once(action.name.partition(".")[0], problem)
+    return word
+
+
+def idempotency_told(action: Action, settings: Mapping[str, Any]) -> tuple[str, str]:
+    """(as `idempotency`, what is wrong with the plugin's answer or "")."""
     module = sys.modules.get(getattr(action.perform, "__module__", "") or "")
     ask = getattr(action.perform, "idempotency", None) or getattr(module, "idempotency", None)  # a child's module is not here
     if callable(ask):
         try:
             answer = ask(settings)
-        except Exception:
-            log.exception("the plugin of %s can't tell its idempotency", action.name)
-            return "none"
-        return answer if answer in ("none", "key", "lookup") else "none"
-    return "none" if action.idempotency == "key" and not action.window else action.idempotency
+        except PluginFailed as failure:
+            return "none", str(failure)
+        except Exception as error:
+            return "none", f"it raised {type(error).__name__}: {error}"
+        return (answer, "") if answer in IDEMPOTENCIES else ("none", f"it answered {str(answer)[:100]!r}")
+    return "none" if action.idempotency == "key" and not action.window else action.idempotency, ""
+
+
+@functools.cache  # asked for each effect, said once in a process
+def _say_once(namespace: str, problem: str) -> None:
+    log.error("idempotency(settings) of the plugin of %s must answer %s, and is taken for none: %s", namespace, " | ".join(IDEMPOTENCIES), problem)
 
 
 def merged_in(state: Mapping[str, Any]) -> Collection[str]:

@@ -26,9 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rules_engine import wire
-from rules_engine.actions import SECRETS, Action, Call, Change, Outcome, covers
-from rules_engine.host import check_action
+from rules_engine import host, wire
+from rules_engine.actions import SECRETS, Action, Call, Change, Outcome, covers, prefixed
 from rules_engine.testing.servers import Answer, BadServer, Request, closed_port
 
 AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -43,7 +42,7 @@ CONTACT: Mapping[str, Any] = {
     "points": 40.0,
 }
 
-OUTCOMES = ("accepted", "failed", "retry", "unknown")
+OUTCOMES = host.OUTCOMES
 HOSTILE_TEXTS = (
     "",
     " ",
@@ -131,12 +130,8 @@ def make_call(
 
 def check_outcome(outcome: Any) -> None:
     """Asserts that an answer of `perform` is one that the engine can act on."""
-    assert isinstance(outcome, Outcome), f"perform answered {type(outcome).__name__}, not Outcome"
-    assert outcome.state in OUTCOMES, f"the state {outcome.state!r} is none of {OUTCOMES}"
-    assert isinstance(outcome.detail, str) and "\n" not in outcome.detail, "detail must be one line of text"
-    assert len(outcome.detail) <= 1_000, "detail is longer than 1,000 characters"
-    assert isinstance(outcome.provider_id, str), "provider_id must be a text"
-    assert outcome.retry_after is None or outcome.retry_after >= 0, "retry_after must be seconds from 0"
+    problem = host.check_outcome(outcome)
+    assert not problem, problem
 
 
 @contextmanager
@@ -180,7 +175,7 @@ class ActionContract:
         )
 
     def test_the_record_is_valid(self) -> None:
-        assert check_action(self.action) == ""
+        assert host.check_action(self.action) == ""
         assert self.action.example.startswith(self.action.name), "the example must be a line of the language that uses the action"
 
     def test_the_example_is_accepted(self, tmp_path: Path) -> None:
@@ -280,7 +275,7 @@ class ActionContract:
         assert params == dict(self.params), "changes must leave its arguments alone"
         assert self.action.changes(self.primary, params) == changes, "the same arguments must give the same changes"
         for change in changes:
-            assert covers(self.action.writes, change, self.primary, params), f"writes does not name what {change} touches"
+            assert covers(self.action.writes, change, self.primary, params), f"writes does not name what {change} touches{prefixed(change)}"
 
 
 class HttpActionContract(ActionContract):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from rules_engine import isolation
+from rules_engine.cli import loading
 from tests.plugins import torture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +57,40 @@ def test_show_of_a_plugin_an_action_and_one_that_failed(empty, site):
     assert shown["runs"] == "child process" and shown["actions"][0]["timeout"] == 5.0
     assert "exit status 9" in empty("plugin", "show", "broken").err
     assert empty("plugin", "show", "god").code == 2
+    assert "the contact needs `phone`" in empty("plugin", "show", "sms.send").out
+    assert json.loads(empty("plugin", "show", "sms.send", "--json").out)["actions"][0]["address"] == "phone"
+
+
+def test_a_plugin_that_is_slow_to_load_is_named(empty, site, monkeypatch):
+    torture.install(site, "good", torture.GOOD)
+    monkeypatch.setattr(loading, "SLOW", 0.0001)
+    for command in (["check"], ["plugin", "list"]):
+        err = empty(*command).err
+        assert "warning: plugin good: loading it took" in err and 'disabled = ["good"]' in err and "plugin email:" not in err
+    monkeypatch.undo()
+    assert "loading it took" not in empty("check").err
+
+
+def test_the_reason_is_said_where_a_name_is_missing(empty, site):
+    torture.install(site, "half", """
+    @hookimpl
+    def register_actions():
+        yield Action("other.one", "x", perform=print)
+        yield Action("half.two", "x", perfrom=print)
+        yield Action("other.three", "x", perform=print)
+    """)
+    torture.install(site, "email", torture.ONE.format("email"))
+    (empty.folder / "camp.toml").write_text('name = "x"\n\n[absent]\nurl = "x"\n')
+    actions = ("half.two", "half.four", "other.three", "email.do", "nobody.send")
+    (empty.folder / "a.camp").write_text("EVENT go\n" + "".join(f"RULE r{n}\n  WHEN go\n    THEN {name}\nEND\n" for n, name in enumerate(actions)))
+    found = [json.loads(line) for line in empty("check", "--json").out.splitlines()]
+    told = {item["message"]: item["help"] for item in found}
+    for name in actions[:3]:
+        assert "unexpected keyword argument 'perfrom'" in told[f"the action `{name}` belongs to the plugin half, which could not be loaded"]
+    left_out = told["there is no action `email.do`, and a second plugin named email was left out"]
+    assert "camp_email is left out: the name is taken" in left_out
+    assert "`camp plugin list`" in told["there is no action `nobody.send`"]
+    assert [(item["line"], item["column"]) for item in found if item["name"] == "unknown-setting"] == [(3, 2)]
 
 
 # ── check ──
@@ -113,6 +149,106 @@ def test_check_says_what_does_not_hold(empty, site):
     assert {record["ok"] for record in found} == {True, False} and all(record["plugin"] == "bad" for record in found)
 
 
+def failed(answer):
+    return [line for line in answer.out.splitlines() if line.startswith("FAIL")]
+
+
+def test_check_asks_on_after_an_action_that_hangs(empty, site, monkeypatch):
+    monkeypatch.setattr(isolation, "CHANGES_SECONDS", 0.4)
+    names = ("aa", "hangs", "zz")
+    torture.install(site, "seven", "\n".join(
+        f"def {name}(primary, params):\n    {'time.sleep(60)' if name == 'hangs' else 'return ()'}" for name in names
+    ) + "\n@hookimpl\ndef register_actions():\n" + "\n".join(
+        f"    yield Action('seven.{name}', 'x', changes={name}, example='seven.{name}')" for name in names))  # fmt: skip
+    answer = empty("plugin", "check", "seven")
+    assert len(failed(answer)) == 1 and "seven.hangs: changes" in failed(answer)[0] and "gave no answer within" in failed(answer)[0], answer
+    assert "left alone" not in answer.out
+
+
+def test_check_of_a_folder_can_start_the_plugin_again(empty):
+    (empty.folder / "p").mkdir()
+    (empty.folder / "p" / "pyproject.toml").write_text('[project]\nname = "p"\n[project.entry-points."camp.plugins"]\nfolder = "in_folder"\n')
+    (empty.folder / "p" / "in_folder.py").write_text(torture.HEAD + """
+def send(call):
+    if call.contact.get("email") is None: os._exit(3)
+    return Outcome("accepted")
+@hookimpl
+def register_actions():
+    yield Action("folder.send", "x", perform=send, example="folder.send")
+""")
+    (line,) = failed(empty("plugin", "check", "./p"))
+    assert line.count("exit status 3") == 3, "without the path it can't be loaded after its first death"
+
+
+ODD = """
+def send(call):
+    return {outcome}
+def idempotency(settings):
+    {idempotency}
+@hookimpl
+def register_actions():
+    yield Action("odd.send", "x", {parameter}, perform=send, timeout=2.0, example="odd.send", {more})
+"""
+FINE = {"outcome": "Outcome('accepted')", "idempotency": "return 'none'", "parameter": "Parameter('n', 'number', default=3)", "more": ""}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, ""),
+        ({"outcome": "Outcome('retry', retry_after=-5)"}, "its retry_after must be seconds from 0, not -5"),
+        ({"outcome": "Outcome('retry', retry_after=float('nan'))"}, "its retry_after must be seconds from 0, not nan"),
+        ({"outcome": "Outcome('accepted', {'a': 1}, 42)"}, "its detail must be one line of text, not {'a': 1}"),
+        ({"outcome": "Outcome('accepted', '', 42)"}, "its provider_id must be a text, not 42"),
+        ({"idempotency": "raise ValueError('nope')"}, "raised ValueError: nope"),
+        ({"idempotency": "return 'sometimes'"}, "it answered 'sometimes'"),
+        ({"parameter": "Parameter('n', 'number', default='abc')"}, "the default 'abc' is no number"),
+        ({"more": "channel='sms', message_class='marketing'"}, 'needs address="phone"'),
+    ],
+)
+def test_check_finds_what_the_contract_forbids(empty, site, changed, words):
+    torture.install(site, "odd", ODD.format_map(FINE | changed))
+    answer = empty("plugin", "check", "odd")
+    assert any(words in line for line in failed(answer)) if words else not failed(answer), answer
+    assert answer.code == (1 if words else 0)
+
+
+def test_check_warns_of_what_others_will_trip_over(empty, site):
+    torture.install(site, "foo", "def later():\n    from rules_engine.store import open_store\n" + torture.ONE.format("foo").replace(
+        "'foo.do'", "'email.blast2', example='email.blast2', summary=").replace("summary=,", "summary="))
+    answer = empty("plugin", "check", "foo")
+    warned = [line for line in answer.out.splitlines() if line.startswith("warn")]
+    assert answer.code == 0 and "all hold, 2 warnings" in answer.err, answer
+    assert "imports rules_engine.store" in warned[0] and "camp_foo.py:" in warned[0]
+    assert "`email` is that of the plugin email" in warned[1]
+
+
+def test_check_says_which_settings_it_did_without(empty, site):
+    torture.install(site, "good", torture.GOOD + """
+    def wrong_settings(settings):
+        if not settings.get("url"): yield "the setting url is missing"
+    """)
+    assert "warn  good.send: settings: the setting url is missing; without --settings" in empty("plugin", "check", "good").out
+    (empty.folder / "test.toml").write_text('[good]\nurl = "http://127.0.0.1:9"\n')
+    assert "the setting url" not in empty("plugin", "check", "good", "--settings", "test.toml").out
+
+
+def test_check_is_not_drowned_in_what_the_plugin_prints(empty, site):
+    torture.install(site, "loud", """
+    def send(call):
+        for number in range(200): print("chatter", number)
+        return Outcome("accepted") if call.contact.get("email") != 0 else 1 / 0
+    @hookimpl
+    def register_actions():
+        yield Action("loud.send", "x", perform=send, timeout=5.0, example="loud.send")
+    """)
+    answer = empty("plugin", "check", "loud")
+    lines = answer.out.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("FAIL"))
+    assert "raised ZeroDivisionError" in lines[place] and lines[place + 1].startswith("      | loud: ")
+    assert len(lines) < 15 and "chatter" not in answer.err and len(answer.err.splitlines()) == 1, answer
+
+
 def test_check_of_what_is_not_there(empty, tmp_path):
     assert empty("plugin", "check", "nobody").code == 2 and empty("plugin", "check", "./nobody").code == 2
     (empty.folder / "no_plugin").mkdir()
@@ -156,6 +292,12 @@ def test_new_writes_nothing_over_anything(empty):
 def test_new_refuses_names_that_can_not_be(empty, name):
     answer = empty("plugin", "new", name)
     assert answer.code == 2 and not list(empty.folder.iterdir()) and "Traceback" not in answer.err
+
+
+def test_new_says_why_a_name_can_not_be(empty):
+    assert "it is a word of Python" in empty("plugin", "new", "class").err
+    assert "has at most" in empty("plugin", "new", "x" * 200).err and "this one has 200" in empty("plugin", "new", "x" * 200).err
+    assert "lower-case letters" in empty("plugin", "new", "Pager").err
 
 
 # ── what authors do: install, test, check ──

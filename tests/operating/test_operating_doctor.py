@@ -127,6 +127,32 @@ def test_broken_campaigns_and_plugins_are_errors(pigeons):
     assert code == 1 and about(found, "campaigns")[0][0] == "error" and "no feathers" in about(found, "plugins")[0][1]
 
 
+def test_it_claims_of_a_third_partys_transport_only_what_is_declared(pigeons):
+    module = pigeons._plugins / "camp_pigeon.py"
+    said = [message for _, message in about(findings(pigeons)[1], "transports") if message.startswith("pigeon")]
+    assert said == ["pigeon: it does not say where its hand-overs go, and is not tried"]
+    source = module.read_text()
+    module.write_text(source + 'TRANSPORTS = ("folder", "http")\ndef wrong_settings(settings):\n    if not settings.get("token"): yield "no token"\n')
+    assert ("error", "pigeon: no token") in about(findings(pigeons)[1], "transports")
+    said = [message for _, message in about(findings(pigeons, CAMP_PIGEON_TOKEN="x")[1], "transports") if message.startswith("pigeon")]
+    assert said == ["pigeon: into the folder outbox/; nothing leaves this machine"]
+
+
+def test_a_name_that_is_taken_is_not_called_missing(pigeons):
+    module = pigeons._plugins / "camp_pigeon.py"
+    module.write_text(module.read_text() + "\nfrom rules_engine.plugin import EventType\n@hookimpl\ndef register_events():\n    yield EventType('email.sent', 'x')\n")
+    (found,) = [item for item in findings(pigeons)[1] if item["about"] == "plugins" and item["level"] == "error"]
+    assert "already provided by the plugin 'email'" in found["message"] and "missing" not in found["message"]
+    assert 'disabled = ["pigeon"]' in found["help"] and "plugin list" not in found["help"]
+
+
+def test_a_fault_of_web_is_not_told_again_as_one_of_the_mailbox(pigeons):
+    path = pigeons.folder / "camp.toml"
+    path.write_text(path.read_text() + '\n[web]\nsites = "shop"\n[mailbox]\nhost = "imap.example"\n')
+    found = findings(pigeons)[1]
+    assert about(found, "web")[0][0] == "error" and about(found, "mailbox") == [("ok", "imap.example (not tried; --connect tries it)")]
+
+
 def test_outside_of_a_project(tmp_path, pigeons):
     empty = type(pigeons)(tmp_path / "empty", pigeons.provider, pigeons._plugins)
     empty.folder.mkdir()

@@ -17,6 +17,7 @@ import pytest
 
 from rules_engine import host, isolation, project
 from rules_engine.actions import Change
+from rules_engine.service import dispatch
 from rules_engine.service.dispatch import idempotency
 from rules_engine.service.runner import ThreadRunner
 from rules_engine.store import open_store
@@ -371,6 +372,33 @@ def test_a_module_says_itself_what_its_settings_allow_and_is_asked_once(tmp_path
         action = loaded.actions["spy.send"]
         assert [idempotency(action, {"safe": True}) for _ in range(3)] == ["key"] * 3 and idempotency(action, {}) == "none"
         loaded.pools["spy"].close()
+
+
+@pytest.mark.parametrize(("body", "words"), [("raise ValueError('nope')", "raised ValueError: nope"), ("return 'sometimes'", "answered 'sometimes'")])
+def test_a_module_that_can_not_say_what_its_settings_allow_is_named_once(tmp_path, caplog, capfd, body, words):
+    dispatch._say_once.cache_clear()
+    torture.install(tmp_path, "spy", SPY.replace('return "key" if settings.get("safe") else "none"', body))
+    with installed(tmp_path) as loaded, caplog.at_level("ERROR"):
+        assert [idempotency(loaded.actions["spy.send"], {}) for _ in range(6)] == ["none"] * 6
+    (record,) = caplog.records
+    assert words in record.getMessage() and "the plugin of spy" in record.getMessage() and record.exc_info is None
+    assert capfd.readouterr().err.count("Traceback") == (1 if "raise" in body else 0), "asked again, though it had said that it can't tell"
+
+
+def test_a_change_that_is_named_as_in_writes_is_told_apart(tmp_path):
+    torture.install(tmp_path, "chg", "@hookimpl\ndef register_actions():\n    yield Action('chg.ok', 'x', writes=('contact.city',), "
+                    "changes=lambda p, q: (Change('set', 'contact.city', 1),))\n")  # fmt: skip
+    with installed(tmp_path) as loaded, pytest.raises(isolation.Failed, match=r"a Change names it without `contact\.`: 'city'"):
+        loaded.actions["chg.ok"].changes(None, {})
+
+
+def test_a_name_that_no_variable_can_have_is_refused(tmp_path):
+    info = tmp_path / "camp_big-1.0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text("[camp.plugins]\nBig-Name = camp_big\n")
+    with installed(tmp_path) as loaded:
+        (problem,) = loaded.problems
+        assert problem.plugin == "Big-Name" and "lower-case letters, digits and _" in problem.reason and not loaded.pools
 
 
 def test_a_secret_that_it_tells_is_hidden(tmp_path, capfd, monkeypatch):
