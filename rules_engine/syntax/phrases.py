@@ -171,6 +171,13 @@ _PHRASES = (
         "leave DID out",
     ),
     _phrase(
+        rf'\bWHEN[ \t]+NOT[ \t]+(?P<wrong>{_NAME}[ \t]+"[^"\n]*")[ \t]*$',
+        lambda match: f"{match['wrong']} FOR 7 days",
+        "WHEN NOT waits for a silence, and how long is missing",
+        "say for how long, such as `{new}`",
+        sure=False,
+    ),
+    _phrase(
         r"^[ \t]*WHEN\b[^\n]*\n\s*(?P<wrong>WHEN)\b",
         "OR",
         "there is one WHEN, and this is another",
