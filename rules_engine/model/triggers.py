@@ -295,8 +295,11 @@ def _as_trigger(ctx: Context, node: n.Node) -> tuple[str, str | None]:
     if isinstance(node, n.Compare) and isinstance(node.left, n.Name) and node.left.name in ctx.model.events:
         better = f"{node.left.name} {values.shown_literal(node.right)}" if isinstance(node.right, n.Literal) else node.left.name
         return f"what the event is about stands behind it, without a sign: write {better}", better
-    if isinstance(node, n.And) and isinstance(node.items[0], n.Name) and node.items[0].name in ctx.model.events:
-        return f"what must be so when the event happens stands after WHERE: write {node.items[0].name} WHERE …", None
+    if isinstance(node, n.And):
+        first = node.items[0]
+        happens = first.name if isinstance(first, n.Name) and first.name in ctx.model.events else _as_trigger(ctx, first)[1]
+        if happens:
+            return f"what must be so at that moment stands after WHERE: write {happens} WHERE …", None
     if isinstance(node, n.Not) and isinstance(node.item, n.Name) and node.item.name in ctx.model.events:
         return f"say for how long it does not happen, such as NOT {node.item.name} FOR 7 days", None
     if isinstance(node, n.Compare) and isinstance(node.left, n.Name):

@@ -11,7 +11,7 @@ from rules_engine.syntax.candidates import Candidate
 from rules_engine.syntax.lexer import Lexer, Raw
 
 _COST = 0.7  # less than any single misspelt letter: a phrase is more than that
-_LONGEST = 2_000  # characters in which phrases are looked for
+_LONGEST = 1_000  # characters in which phrases are looked for
 
 _WORD = r"[^\W\d]\w*"
 _NAME = rf"{_WORD}(?:\.{_WORD})*"
