@@ -11,6 +11,7 @@ from rules_engine.diagnostics import Related, Span
 from rules_engine.limits import MAX_NAME_LENGTH
 from rules_engine.model.context import ALWAYS_SET, Context
 from rules_engine.model.meaning import ATTRIBUTES, EVENT_FIELDS, MOMENTS, EventInfo, Scope, type_of
+from rules_engine.model.report import Candidate, Tiers
 from rules_engine.syntax import nodes as n
 
 _TYPES = frozenset(TYPES)
@@ -135,6 +136,11 @@ def attribute(ctx: Context, name: str, span: Span, prefix: str = "contact.") -> 
     return None
 
 
+def likely_type(name: str) -> str:
+    """The type of an attribute that has not been declared, by its name."""
+    return "birthday" if name in ("birthday", "birthdate", "date_of_birth") else "text"
+
+
 def _points_group(ctx: Context, name: str, group: str, span: Span, prefix: str) -> str:
     """Groups of points come to be by use, so one that nothing adds to is only reported if it is nearly one that something
     does."""
@@ -160,7 +166,7 @@ def _unknown_attribute(ctx: Context, name: str, span: Span, prefix: str) -> None
     if head == "consent":
         help = f"the channels are {', '.join(sorted(ctx.channels))}; for a topic of its own, declare ATTRIBUTE {name}: boolean"
     else:
-        help = f"declare it: ATTRIBUTE {name}: text"
+        help = f"declare it: ATTRIBUTE {name}: {likely_type(name)}"
     ctx.report.unknown(
         "unknown-attribute",
         shown,
@@ -242,8 +248,17 @@ def _unknown_field(ctx: Context, events: tuple[str, ...], name: str, span: Span,
         (events, name),
         f"`{whose}` has no field `{name}`",
         help,
-        lambda: ctx.field_tiers(events, prefix),
+        lambda: _field_tiers(ctx, events, name, prefix),
     )
+
+
+def _field_tiers(ctx: Context, events: tuple[str, ...], name: str, prefix: str) -> Tiers:
+    """Fields of the events; what is like none of them is an answer where the event keeps answers in a map `fields`."""
+    tiers = ctx.field_tiers(events, prefix)
+    answers = all(ctx.model.events[event].fields.get("fields") == "map" for event in events)
+    if answers and prefix and ctx.report.speller.nearest(prefix + name, (one.name for one in tiers[0])) is None:
+        return ([Candidate(prefix + name, f"{prefix}fields.{name}")],)
+    return tiers
 
 
 def may_be_missing(ctx: Context, name: str) -> bool:
@@ -276,16 +291,24 @@ def event(ctx: Context, name: str, span: Span) -> EventInfo | None:
     if not lost:
         if name in ctx.model.segments:
             ctx.used.add(("segment", name))
+        meant = _shortened(name, ctx.model.events)
+        help = f"did you mean {' or '.join(f'`{one}`' for one in meant)}?" if meant else ""
         ctx.report.unknown(
             "unknown-event",
             name,
             span,
             "event",
             f"there is no event `{name}`",
-            f"declare it: EVENT {name}" + _siblings(name, ctx.model.events),
-            ctx.event_tiers,
+            help or f"declare it: EVENT {name}" + _siblings(name, ctx.model.events),
+            lambda: ([Candidate(name, meant[0])],) if len(meant) == 1 else ctx.event_tiers(),
         )
     return None
+
+
+def _shortened(name: str, events: Iterable[str]) -> list[str]:
+    """The events that `opened` or `open` may be short for."""
+    endings = [name + ending for ending in ("", "d", "ed")]
+    return sorted(event for event in events if "." not in name and event.rpartition(".")[2] in endings and "." in event)
 
 
 def _siblings(name: str, events: Iterable[str]) -> str:

@@ -181,7 +181,18 @@ def _foreign_key(ctx: Context, key: n.Name, scope: Scope) -> None:
             suggestion=f"event.{key.name}",
         )
         return
-    names.resolve(ctx, key, scope)
+    if "." in key.name or key.name in ctx.model.constants:
+        names.resolve(ctx, key, scope)
+        return
+    ctx.report.unknown(
+        "unknown-name",
+        key.name,
+        key.span,
+        ("value", key.name),
+        f"`{key.name}` means nothing here",
+        f"an instance's key is a field of the event that starts it: write event.{key.name}",
+        lambda: ctx.value_tiers(scope, ctx.alias_slots),
+    )
 
 
 def _near_keys(ctx: Context, key: str) -> None:

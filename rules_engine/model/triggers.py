@@ -277,7 +277,7 @@ def _condition(ctx: Context, node: n.Condition, scope: Scope, where: str) -> Non
     if where == "WAIT UNTIL":
         conditions.site(ctx, inner, scope)
         return
-    help, suggestion = _as_trigger(inner)
+    help, suggestion = _as_trigger(ctx, inner)
     ctx.report.add(
         "condition-as-trigger",
         node.span,
@@ -290,8 +290,18 @@ def _condition(ctx: Context, node: n.Condition, scope: Scope, where: str) -> Non
     del ctx.report.found[found:]
 
 
-def _as_trigger(node: n.Node) -> tuple[str, str | None]:
+def _as_trigger(ctx: Context, node: n.Node) -> tuple[str, str | None]:
     """How the condition is said as something that happens."""
+    if isinstance(node, n.Compare) and isinstance(node.left, n.Name) and node.left.name in ctx.model.events:
+        better = f"{node.left.name} {values.shown_literal(node.right)}" if isinstance(node.right, n.Literal) else node.left.name
+        return f"what the event is about stands behind it, without a sign: write {better}", better
+    if isinstance(node, n.And):
+        first = node.items[0]
+        happens = first.name if isinstance(first, n.Name) and first.name in ctx.model.events else _as_trigger(ctx, first)[1]
+        if happens:
+            return f"what must be so at that moment stands after WHERE: write {happens} WHERE …", None
+    if isinstance(node, n.Not) and isinstance(node.item, n.Name) and node.item.name in ctx.model.events:
+        return f"say for how long it does not happen, such as NOT {node.item.name} FOR 7 days", None
     if isinstance(node, n.Compare) and isinstance(node.left, n.Name):
         if node.left.name == "contact" and isinstance(node.right, n.Name):
             better = f"contact {'ENTERS' if node.op == 'in' else 'LEAVES'} {node.right.name}"
@@ -300,7 +310,13 @@ def _as_trigger(node: n.Node) -> tuple[str, str | None]:
             better = f"{node.left.name} BECOMES {node.op} {values.shown_literal(node.right)}"
             return f"write {better}", better if len(str(node.right.value)) < 37 else None
     if isinstance(node, n.Name) and node.name.startswith("contact."):
-        return f"write {node.name} BECOMES = yes", f"{node.name} BECOMES = yes"
+        name = node.name[8:]
+        type_ = ctx.model.attribute_type(name)
+        if (type_ or names.likely_type(name)) == "birthday":
+            better = f"ANNIVERSARY OF {node.name} AT 08:00"
+        else:
+            better = f"{node.name} {'BECOMES = yes' if type_ in (None, 'boolean') else 'CHANGES'}"
+        return f"write {better}", better
     if isinstance(node, n.Did):
         return f"write the event itself: {node.history.occurrence.event}", node.history.occurrence.event
     return "say what happens: an event, contact.NAME BECOMES …, contact ENTERS segment", None

@@ -755,6 +755,22 @@ def subject(ctx: Context, node: n.Occurrence, info: Any, scope: Scope) -> None:
             )
         elif template and isinstance(item, n.Literal) and "*" not in item.value:
             ctx.subjects.append((node.event, item.value, item.span))
+        elif isinstance(item, n.Literal) and info is not None and info.declaration is None:
+            _subject_that_never_comes(ctx, info, item)
+
+
+def _subject_that_never_comes(ctx: Context, info: Any, item: n.Literal) -> None:
+    """A subject that no event of a plugin's has: the event carries none, or a path, and this is none."""
+    if not info.subject:
+        fields = sorted(name for name, type_ in info.fields.items() if type_ == "text")
+        help = f"ask for a field of it: {info.name} WHERE event.{fields[-1]} = …" if fields else "leave it out"
+        message = f"`{info.name}` carries no subject, so this never matches"
+        ctx.report.warn("unmatched-subject", item.span, message, help)
+    elif info.subject.startswith("the path") and not item.value.startswith(("/", "*")):
+        address = item.value.partition("://")[2] or item.value
+        path = "/" + (address.partition("/")[2] if "." in address.partition("/")[0] else address)
+        message = f"the subject of `{info.name}` is {info.subject} and begins with /, so this never matches"
+        ctx.report.warn("unmatched-subject", item.span, message, f'write "{path}"', f'"{path}"')
 
 
 # ── durations and counts where a clause or step needs them ──

@@ -17,6 +17,7 @@ from rules_engine.syntax.lexer import Raw
 from rules_engine.syntax.newlines import CLOSING, OPENING
 from rules_engine.syntax.parser import DEEP, Parser
 from rules_engine.syntax.patched import Patched
+from rules_engine.syntax.phrases import phrases
 from rules_engine.syntax.words import in_words, kind_in_words
 
 _HORIZON = 400  # tokens that a repaired text must be readable for; beyond that another error is another matter
@@ -25,6 +26,7 @@ _CANDIDATES = 400  # tried for one error
 _GUESSES = 5  # repairs without a name; after as many, a block is no Camp text at all
 _ERRORS = 25  # reported for one block
 _DEAR = 3.5  # what costs more is no repair
+_SURE = 0.7  # what costs no more, and mends its line, is the repair: others may lead further by swallowing the next line's error
 _EARLIER = 12  # statements before the error whose first word may be the misspelt one
 _ENDS = 60  # places where an END may be missing or too many
 _CHARACTERS = 5  # of a text that is read once, count as one token of the budget
@@ -163,12 +165,13 @@ class Mender:
         error."""
         best: tuple[bool, int, float, Candidate] | None = None
         reach = failure.token[2]
+        line_end = (self._patched.text + "\n").find("\n", reach)
         candidates = sorted(self._candidates(failure), key=lambda item: item.cost)
         for candidate in islice(candidates, _CANDIDATES):
             if self._budget <= 0:
                 break
             progress = self._try(candidate)
-            if progress is None:
+            if progress is None or candidate.cost <= _SURE and progress > line_end:
                 return candidate
             # To throw text away leads far easily: that is for when nothing else helps.
             rank = (candidate.cost > _DEAR, -progress, candidate.cost)
@@ -181,6 +184,7 @@ class Mender:
         self._near = sites
         text = self._patched.text
         yield from propose(self._parser, text, sites, self._next(failure), tokens)
+        yield from phrases(self._lexer, text, tokens)
         yield from self._earlier(failure)
         if failure.token[0][0] == "$END":
             yield from self._missing_ends()

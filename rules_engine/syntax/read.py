@@ -3,6 +3,7 @@ could be read, so that the checks go on. Never raises on any text."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rules_engine.limits import MAX_DIAGNOSTICS_PER_FILE, MAX_NESTING, MAX_SOURC
 from rules_engine.syntax import nodes
 from rules_engine.syntax.parser import Parser, Unexpected, no_collector, parser
 
+_MADE_UP = re.compile(r"\b\w+_(?!\w)")  # a name as a repair makes it
 TOP = frozenset({"CONST", "ATTRIBUTE", "EVENT", "FACT", "SEGMENT", "WORKSPACE", "RULE", "CAMPAIGN", "TEST"})
 
 
@@ -57,16 +59,19 @@ def read_file(path: Path, shown: str | None = None) -> tuple[nodes.File, list[Di
 
 def without_echoes(syntax: Sequence[Diagnostic], checked: Iterable[Diagnostic], sources: Mapping[str, str]) -> list[Diagnostic]:
     """What the checks say, without what only echoes a syntax error: they read a repaired line, and can but repeat that it is
-    wrong. `sources`: the text of each file."""
+    wrong; or they speak of a name that the repair made up (`x_`, `end_`). `sources`: the text of each file."""
     lines: dict[str, set[int]] = {}
     texts = {path: Source(path, text) for path, text in sources.items()}
     for item in syntax:
         if item.span.path in texts:
             lines.setdefault(item.span.path, set()).add(texts[item.span.path].place(item.span.start)[0])
+    made_up = {word for item in checked for word in _MADE_UP.findall(f"{item.message} {item.help}")} if syntax else set()
+    made_up = {word for word in made_up if not any(word in text for text in sources.values())}
     return [
         item
         for item in checked
-        if item.span.path not in lines or texts[item.span.path].place(item.span.start)[0] not in lines[item.span.path]
+        if (item.span.path not in lines or texts[item.span.path].place(item.span.start)[0] not in lines[item.span.path])
+        and made_up.isdisjoint(_MADE_UP.findall(f"{item.message} {item.help}"))
     ]
 
 

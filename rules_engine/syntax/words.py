@@ -15,6 +15,8 @@ SYNONYMS = {
     "has": "CONTAINS",
     "like": "CONTAINS",
     "matching": "MATCHES",
+    "joins": "ENTERS",
+    "receives": "GETS",
     "exists": "IS SET",
     "missing": "IS NOT SET",
     "do": "THEN",

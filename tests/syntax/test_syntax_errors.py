@@ -235,3 +235,10 @@ def test_echoes_of_a_syntax_error_are_left_out() -> None:
     error = Diagnostic("syntax-error", Span("x", 0, 1), "a")
     same_line, other_line = Diagnostic("unknown-name", Span("x", 6, 7), "b"), Diagnostic("unknown-name", Span("x", 18, 19), "b")
     assert without_echoes([error], [same_line, other_line], {"x": text}) == [other_line]
+
+
+def test_a_name_that_a_repair_made_up_is_never_shown() -> None:
+    error = Diagnostic("syntax-error", Span("x", 0, 1), "a name is missing")
+    echo = Diagnostic("unknown-contact", Span("x", 9, 10), "this TEST has no contact `ana`", "its contacts are x_")
+    own = Diagnostic("unknown-contact", Span("x", 9, 10), "this TEST has no contact `ana`", "its contacts are my_")
+    assert without_echoes([error], [echo, own], {"x": "GIVEN\n# my_\nana"}) == [own]
