@@ -92,7 +92,6 @@ class MemoryStore:
                 continue
             arrival = self._suppressed(arrival)
             print_ = codec.fingerprint(arrival.cause, arrival.undated)
-            self._addresses.update({(kind, address): contact for kind, address, contact in codec.addresses(arrival.cause)})
             known = self._ids.get((arrival.source, arrival.cause.id))
             if known is None:
                 self._add(arrival, print_)
@@ -114,6 +113,7 @@ class MemoryStore:
         # Through JSON, as a database would: what a caller does with its record later changes nothing here.
         cause = codec.cause(kind, arrival.cause.id, name, arrival.cause.contact, arrival.cause.at, subject, data, received)
         self._ids[arrival.source, arrival.cause.id] = (seq, print_)
+        self._addresses.update({(kind, address): contact for kind, address, contact in codec.addresses(arrival.cause)})
         self._log.append(LogRow(seq, arrival.source, cause, received, "done" if arrival.acted else "new"))
         if not arrival.acted:
             heapq.heappush(self._new, (cause.at, seq))

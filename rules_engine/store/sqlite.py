@@ -98,32 +98,29 @@ class SqliteStore(Upkeep, Outbox):
         if not arrivals:
             return Recorded(0)
         with self._db.tx("record") as raw:
-            last = self._db.one("SELECT max(seq) FROM event") or 0
             if not self._has_forgotten():
-                rows, added = self._append(raw, arrivals)
-                return Recorded(added) if added == len(rows) else self._repeats(rows, last)
+                return self._append(raw, arrivals)
             places, known = self._without_forgotten(arrivals)
-            rows, added = self._append(raw, list(places.values()))
-            done = self._repeats(rows, last)
-            own = list(places)
+            done, own = self._append(raw, list(places.values())), list(places)
             return Recorded(
                 done.accepted,
                 tuple(sorted(known + [own[index] for index in done.duplicates])),
                 tuple(own[index] for index in done.conflicts),
             )
 
-    def _append(self, raw: Any, arrivals: Sequence[Arrival]) -> tuple[list[tuple], int]:
-        """Adds what is new; (all rows, how many were new). The time of arrival is read under the write lock: in order of seq it
-        never falls."""
-        received = self._stamp()
+    def _append(self, raw: Any, arrivals: Sequence[Arrival]) -> Recorded:
+        """Adds what is new, and whose addresses that tells: a repeat tells nothing, and what was refused neither. The time of arrival is
+        read under the write lock: in order of seq it never falls."""
+        last, received = self._db.one("SELECT max(seq) FROM event") or 0, self._stamp()
         rows = [_event_row(arrival, received) for arrival in arrivals]
         before = raw.total_changes
         raw.executemany(_ADD_EVENT, rows)
-        added = raw.total_changes - before
-        known = [row for arrival in arrivals for row in codec.addresses(arrival.cause)]
-        if known:
-            raw.executemany(_ADD_ADDRESS, known)
-        return rows, added
+        done = Recorded(len(rows)) if raw.total_changes - before == len(rows) else self._repeats(rows, last)
+        old = {*done.duplicates, *done.conflicts}
+        told = [row for index, arrival in enumerate(arrivals) if index not in old for row in codec.addresses(arrival.cause)]
+        if told:
+            raw.executemany(_ADD_ADDRESS, told)
+        return done
 
     def _stamp(self) -> int:
         return max(self._clock.now(), self._db.one("SELECT received FROM event ORDER BY seq DESC LIMIT 1") or 0)

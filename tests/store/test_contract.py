@@ -540,3 +540,26 @@ def test_a_contact_is_found_by_the_address_it_was_last_told_to_have(store):
     assert store.contact_at("phone", "004917012345") == "ana"
     tell("3", "carl", email="ana@example.com")
     assert store.contact_at("email", "ana@example.com") == "carl", "the last word counts"
+    tell("1", "ana", email=" Ana@Example.com", phone="+49 (170) 123-45")
+    assert store.contact_at("email", "ana@example.com") == "carl", "a repeat is no word"
+    tell("3", "mallory", email="ana@example.com")
+    assert store.contact_at("email", "ana@example.com") == "carl", "nor is what was refused"
+
+
+def test_repeats_beside_what_is_new_move_no_address(store):
+    def told(id, contact, email):
+        return Arrival(ContactChange(id, contact, 1, {"email": email}), "contacts")
+
+    store.record_events([told("1", "ana", "a@x.org"), told("2", "ben", "a@x.org")])
+    batch = [told("3", "carl", "c@x.org"), told("1", "ana", "a@x.org"), told("4", "dora", "c@x.org"), told("3", "carl", "c@x.org"),
+             told("4", "mallory", "c@x.org"), told("5", "eve", "e@x.org")]  # fmt: skip
+    assert store.record_events(batch) == Recorded(3, (1, 3), (4,))
+    assert [store.contact_at("email", f"{name}@x.org") for name in "ace"] == ["ben", "dora", "eve"]
+
+
+def test_what_a_block_emits_tells_addresses_too(store):
+    """Changes of a contact that was merged are told to the one it became, which has acted on them or will."""
+    told = [Arrival(ContactChange(id, id, 1, {"email": f"{id}@x.org"}), SOURCE_ENGINE, id == "acted") for id in ("acted", "new")]
+    for emits in (told[:1], told):
+        store.commit(Block("p1", emits=emits))
+        assert [store.contact_at("email", f"{item.cause.id}@x.org") for item in emits] == [item.cause.id for item in emits]
