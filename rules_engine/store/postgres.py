@@ -23,12 +23,11 @@ from typing import Any
 from rules_engine.clock import Clock
 from rules_engine.decisions import Decision
 from rules_engine.store import codec
-from rules_engine.store.codec import dump, load
+from rules_engine.store.codec import dump, load, plain
 from rules_engine.store.port import (
     SOURCE_ENGINE,
     STATUSES,
     Arrival,
-    BadData,
     Block,
     ContactRow,
     Counts,
@@ -39,7 +38,7 @@ from rules_engine.store.port import (
     Recorded,
     Version,
 )
-from rules_engine.store.postgres_database import APPEND_LOCK, JOURNAL_LOCK, STATEMENT_MS, PostgresDatabase, said
+from rules_engine.store.postgres_database import APPEND_LOCK, JOURNAL_LOCK, STATEMENT_MS, PostgresDatabase
 from rules_engine.store.postgres_leases import Leases
 from rules_engine.store.postgres_outbox import PostgresOutbox
 from rules_engine.store.postgres_pipeline import Bigints, Bytes, Smallints, Texts, columns
@@ -190,12 +189,8 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
         return cursor.execute(_ADD_EVENTS_AND_ADDRESSES, (*values, *columns(_TOLD_COLUMNS, told)))
 
     def _event_row(self, arrival: Arrival) -> tuple:
-        cause = arrival.cause
-        kind, name, subject, data = codec.body(cause)
-        if kind == "wake":
-            raise BadData("a wake-up is not for the log")
-        shard = self.shard_of(cause.contact)
-        return shard, arrival.source, cause.id, kind, name, cause.contact, cause.at, subject, data, codec.fingerprint(cause, arrival.undated)
+        values = codec.log_values(arrival)
+        return self.shard_of(arrival.cause.contact), *values
 
     def _repeats(self, cursor: Any, rows: list[tuple], first: int | None) -> Recorded:
         """Which rows of a batch were known before (seq under `first`), or occur twice in it."""
@@ -295,7 +290,7 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
 
     def contact_at(self, kind: str, address: str) -> str | None:
         """See Store."""
-        return self._db.one("SELECT contact FROM address WHERE kind = %s AND address = %s", (kind, said(codec.address(kind, address))))
+        return self._db.one("SELECT contact FROM address WHERE kind = %s AND address = %s", (kind, plain(codec.address(kind, address))))
 
     def contact_ids(self, after: str = "", limit: int = 1_000) -> list[str]:
         """See Store."""
@@ -387,7 +382,7 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
         if gone:
             cursor.execute("DELETE FROM pending WHERE seq = ANY(%s)", (Bigints(gone),))
         if block.set_aside:
-            cursor.execute(_SET_ASIDE, columns((Bigints, Texts), [(seq, said(reason)) for seq, reason in block.set_aside]))
+            cursor.execute(_SET_ASIDE, columns((Bigints, Texts), [(seq, plain(reason)) for seq, reason in block.set_aside]))
 
     def _stick(self, cursor: Any, block: Block) -> None:
         """Wake-ups that failed: kept in the log, and off."""
@@ -396,7 +391,7 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
             values = (self.shard_of(wake.contact), SOURCE_ENGINE, codec.wake_id(wake), wake.contact, wake.at, now)
             seq = cursor.execute(_STICK, values).fetchone()[0]
             cursor.execute("DELETE FROM pending WHERE seq = %s", (seq,))
-            cursor.execute(_SET_ASIDE, (Bigints([seq]), Texts([said(reason)])))
+            cursor.execute(_SET_ASIDE, (Bigints([seq]), Texts([plain(reason)])))
             cursor.execute("UPDATE contact SET wake_at = NULL WHERE id = %s", (wake.contact,))
 
     def _program(self, cursor: Any, digest: str) -> int:
@@ -516,4 +511,4 @@ def _told(arrivals: Sequence[Arrival]) -> list[tuple]:
 
 def _decision_values(decision: Decision) -> tuple:
     row = _decision_row(decision)
-    return (*row[:9], said(row[9]), row[10], codec.detail(decision))
+    return (*row[:9], plain(row[9]), row[10], codec.detail(decision))
