@@ -615,13 +615,13 @@ def news_of(
         if effect.channel is None or effect.message_class == "internal" or outcome not in MESSAGE_OUTCOMES:
             return []
         name = f"{effect.channel}.{outcome}"
-    subject = effect.primary if isinstance(effect.primary, str) else None
+    subject = codec.plain(effect.primary) if isinstance(effect.primary, str) else None
     data: dict[str, Any] = {"reason": reason, "campaign": effect.ruleset}
     if name in events:
         known = events[name].fields
         data = {key: data[key] for key in data if key in known}
     # A second attempt of a person's may fail again: each is news of its own.
-    event = Event(f"{effect.id}:{outcome}:{effect.attempts}", name, effect.contact, at, subject, {**(key or {}), **data})
+    event = Event(codec.plain(f"{effect.id}:{outcome}:{effect.attempts}"), name, codec.plain(effect.contact), at, subject, {**(key or {}), **data})
     return [Arrival(event, SOURCE_OUTCOMES)]
 
 

@@ -18,6 +18,7 @@ from rules_engine.clock import Clock
 from rules_engine.facts import Event
 from rules_engine.service import inbound
 from rules_engine.service.mailfolders import Item, Mark, Trouble, open_box
+from rules_engine.store import codec
 from rules_engine.store.port import Arrival, BadData, EffectRow, Store, StoreError
 
 __all__ = ["Polled", "Trouble", "Watch", "judge", "open_box", "poll", "seconds_between", "watching"]
@@ -134,7 +135,7 @@ def _event(finding: inbound.Finding, effect: EffectRow, now: int, key_fields: Ke
         return None
     name, data = said[finding.kind]
     fields = dict(key_fields(effect)) if key_fields is not None else {}
-    subject = effect.primary if isinstance(effect.primary, str) else None
+    subject = codec.plain(effect.primary) if isinstance(effect.primary, str) else None
     return Event(f"{finding.id}:{effect.handle}", name, effect.contact, now, subject, {**fields, **data, "campaign": effect.ruleset})
 
 

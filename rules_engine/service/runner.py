@@ -18,6 +18,7 @@ log = logging.getLogger("camp.runner")
 
 MAX_HUNG = 16  # threads that plugins never gave back; above it nothing more is called
 MAX_DETAIL = 1_000  # characters of a detail that are kept
+MAX_PROVIDER_ID = 200  # the same, of a provider's name for it; a server's index takes some 2,700 bytes
 
 Work = tuple[Action | None, Call]
 
@@ -134,7 +135,7 @@ def checked(answer: Any) -> Outcome:
     after = answer.retry_after
     if isinstance(after, bool) or not isinstance(after, (int, float)) or not math.isfinite(after) or after < 0:
         after = None
-    return Outcome(answer.state, _short(_text(answer.detail)), _short(_text(answer.provider_id)), after)
+    return Outcome(answer.state, _short(_text(answer.detail)), _short(_text(answer.provider_id), MAX_PROVIDER_ID), after)
 
 
 def _text(value: Any) -> str:
@@ -144,6 +145,6 @@ def _text(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-def _short(text: str) -> str:
+def _short(text: str, most: int = MAX_DETAIL) -> str:
     line = " ".join(text.split()) if not text.isprintable() else text
-    return line if len(line) <= MAX_DETAIL else line[: MAX_DETAIL - 1] + "…"
+    return line if len(line) <= most else line[: most - 1] + "…"

@@ -13,7 +13,7 @@ import orjson
 
 from rules_engine.decisions import Decision
 from rules_engine.facts import ContactChange, Event, Wake
-from rules_engine.store.port import Cause
+from rules_engine.store.port import Arrival, BadData, Cause
 
 KINDS = ("event", "contact", "wake")
 
@@ -36,10 +36,10 @@ def load(data: bytes) -> Any:
 
 
 def plain(text: str) -> str:
-    """A text that every database takes: lone surrogates become visible escapes."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode()
+    """A text that every database takes: NULs and lone surrogates become visible escapes."""
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return text.replace("\0", "\\x00")
 
 
 def body(cause: Cause) -> tuple[str, str, str | None, bytes]:
@@ -63,20 +63,41 @@ def fingerprint(cause: Event | ContactChange, undated: bool = False) -> bytes:
     return hashlib.blake2b(head + said, digest_size=8).digest()
 
 
+def log_values(arrival: Arrival) -> tuple[str, str, str, str, str, int, str | None, bytes, bytes]:
+    """(source, id, kind, name, contact, at, subject, data, fingerprint): what a row of the log says. Raises BadData for what not every
+    database takes."""
+    cause = arrival.cause
+    kind, name, subject, data = body(cause)
+    if isinstance(cause, Wake):
+        raise BadData("a wake-up is not for the log")
+    try:
+        texts = "".join((arrival.source, cause.id, name, cause.contact, subject or ""))
+        texts.encode()
+    except (TypeError, UnicodeError) as error:
+        raise BadData(str(error)) from error
+    if "\0" in texts:
+        raise BadData("a name, id or subject holds a NUL")
+    if not isinstance(cause.at, int) or not -(2**63) <= cause.at < 2**63:
+        raise BadData(f"{cause.at!r} is no whole number of 64 bits")
+    return arrival.source, cause.id, kind, name, cause.contact, cause.at, subject, data, fingerprint(cause, arrival.undated)
+
+
 ADDRESSES = ("email", "phone")
 """Attributes by which a contact is found when somebody else names it."""
+MAX_ADDRESS = 320  # characters: 64 and 255 beside the @ (RFC 5321); a server's index takes some 2,700 bytes of a row
 
 
 def address(kind: str, value: Any) -> str:
-    """An e-mail address without case, a phone number as its digits; "" where it can't be one. (The part before the @ may have
-    case by RFC 5321; no provider that people use tells it apart.)"""
+    """An e-mail address without case, a phone number as its digits; "" where it can't be one, nor where it is too long. (The part before
+    the @ may have case by RFC 5321; no provider that people use tells it apart.)"""
     if not isinstance(value, str):
         return ""
     if kind == "email":
-        text = value.strip().lower()
-        return text if "@" in text else ""
-    digits = "".join(letter for letter in value if letter.isascii() and letter.isdigit())
-    return digits.removeprefix("00")
+        lower = value.strip().lower()
+        text = lower if "@" in lower else ""
+    else:
+        text = "".join(letter for letter in value if letter.isascii() and letter.isdigit()).removeprefix("00")
+    return text if len(text) <= MAX_ADDRESS else ""
 
 
 def addresses(cause: Event | ContactChange) -> list[tuple[str, str, str]]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rules_engine.store.port import NEW, SET_ASIDE, StoreError
+from rules_engine.store.codec import plain
+from rules_engine.store.port import NEW, SET_ASIDE, BadData, StoreError
 from rules_engine.store.postgres import PostgresStore
-from rules_engine.store.postgres_database import APPEND_LOCK, MEMBER_LOCK, said, shown
+from rules_engine.store.postgres_database import APPEND_LOCK, MEMBER_LOCK, shown
 from rules_engine.store.sqlite import SqliteStore
 
 BATCH = 5_000  # rows fetched at once
@@ -69,7 +70,10 @@ def _fill(store: SqliteStore, target: PostgresStore, progress: Callable[[str, in
         position = store.position()
         cursor.execute("UPDATE shard SET cursor = %s, clock = %s", (position.cursor, position.clock))
 
-    target._db.run("copy", fill, again=False)
+    try:
+        target._db.run("copy", fill, again=False)
+    except BadData as error:  # a name that is too long for an index there
+        raise StoreError(f"{store.path} holds what PostgreSQL does not take: {error}", "erase whom it belongs to, or stay with SQLite") from error
     problems = target.check()
     if problems or target.counts() != store.counts():
         said_ = (problems or ["counts differ"])[0]
@@ -85,7 +89,7 @@ def _table(store: SqliteStore, target: PostgresStore, cursor: Any, table: str, c
     count = 0
     with cursor.copy(f"COPY {table} ({', '.join(names)}) FROM STDIN") as copy:
         for row in _rows(store, f"SELECT {', '.join(columns)} FROM {table}"):
-            values = [said(value) if isinstance(value, str) and "\0" in value else value for value in row]
+            values = [plain(value) if isinstance(value, str) else value for value in row]
             copy.write_row([*values, target.shard_of(values[shard])] if shard is not None else values)
             count += 1
     number = next((name for name in ("seq", "number") if columns[0] == name), None)
@@ -106,7 +110,7 @@ def _log_state(store: SqliteStore, target: PostgresStore, cursor: Any) -> None:
             copy.write_row((seq, target.shard_of(contact), contact, at))
     with cursor.copy("COPY aside (seq, reason) FROM STDIN") as copy:
         for seq, reason in _rows(store, f"SELECT seq, coalesce(reason, '') FROM event WHERE status = {SET_ASIDE}"):
-            copy.write_row((seq, said(reason)))
+            copy.write_row((seq, plain(reason)))
 
 
 def _rows(store: SqliteStore, sql: str) -> Iterator[tuple]:

@@ -141,8 +141,8 @@ class Database:
         for _ in range(100):
             try:
                 return work()
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error):
+            except StoreError as error:
+                if error.kind != "locked":
                     raise
             clock.sleep(20)
         return work()
@@ -215,16 +215,28 @@ class Database:
     # ------------------------------------------------------------ reading
 
     def one(self, sql: str, parameters: tuple = ()) -> Any:
-        """The first value of the first row, or None."""
-        row = self.raw.execute(sql, parameters).fetchone()
-        return row[0] if row else None
+        """The first value of the first row, or None. Raises StoreError."""
+        rows = self.rows(sql, parameters)
+        return rows[0][0] if rows else None
 
     def rows(self, sql: str, parameters: Any = ()) -> list[tuple]:
         """All rows. Raises StoreError."""
+        return self.read(lambda: self.raw.execute(sql, parameters).fetchall())
+
+    def read(self, work: Callable[[], list]) -> list:
+        """Something that only reads. In a transaction its errors are that one's. Raises StoreError."""
+        if self._inside:
+            return work()
         try:
-            return self.raw.execute(sql, parameters).fetchall()
-        except sqlite3.DatabaseError as error:
+            return work()
+        except UnicodeError:  # a name that is no text: no such thing is here
+            return []
+        except (peewee.DatabaseError, sqlite3.Error) as error:
             raise say(error, self.path) from error
+
+    def models(self, tables: Any) -> contextlib.AbstractContextManager[None]:
+        """Inside it, the models speak to this file."""
+        return self.peewee.bind_ctx(tables, bind_refs=False, bind_backrefs=False)
 
     def check(self) -> list[str]:
         """SQLite's own integrity check, and references that point nowhere."""

@@ -30,7 +30,6 @@ from rules_engine.store.port import (
     Attempt,
     Audit,
     Backlog,
-    BadData,
     Block,
     Candidate,
     ContactRow,
@@ -81,23 +80,19 @@ class MemoryStore:
 
     def record_events(self, arrivals: Sequence[Arrival]) -> Recorded:
         """See Store."""
-        for arrival in arrivals:
-            if isinstance(arrival.cause, Wake):
-                raise BadData("a wake-up is not for the log")
+        arrivals = [self._suppressed(arrival) for arrival in arrivals]
+        rows = [codec.log_values(arrival) for arrival in arrivals]
         duplicates: list[int] = []
         conflicts: list[int] = []
-        for index, arrival in enumerate(arrivals):
+        for index, (arrival, row) in enumerate(zip(arrivals, rows, strict=True)):
             if codec.mark("memory", "event", arrival.source, arrival.cause.id) in self._forgotten:
                 duplicates.append(index)
                 continue
-            arrival = self._suppressed(arrival)
-            print_ = codec.fingerprint(arrival.cause, arrival.undated)
-            self._addresses.update({(kind, address): contact for kind, address, contact in codec.addresses(arrival.cause)})
-            known = self._ids.get((arrival.source, arrival.cause.id))
+            known = self._ids.get(row[:2])
             if known is None:
-                self._add(arrival, print_)
+                self._add(arrival, row)
             else:
-                (duplicates if known[1] == print_ else conflicts).append(index)
+                (duplicates if known[1] == row[-1] else conflicts).append(index)
         return Recorded(len(arrivals) - len(duplicates) - len(conflicts), tuple(duplicates), tuple(conflicts))
 
     def _suppressed(self, arrival: Arrival) -> Arrival:
@@ -108,13 +103,14 @@ class MemoryStore:
         attributes = {**arrival.cause.attributes, **{f"suppressed.{channel}": SUPPRESSED for channel in channels}}
         return arrival._replace(cause=arrival.cause._replace(attributes=attributes)) if channels else arrival
 
-    def _add(self, arrival: Arrival, print_: bytes) -> None:
+    def _add(self, arrival: Arrival, row: tuple) -> None:
         seq, received = len(self._log) + 1, self._stamp()
-        kind, name, subject, data = codec.body(arrival.cause)
+        source, id, kind, name, contact, at, subject, data, fingerprint = row
         # Through JSON, as a database would: what a caller does with its record later changes nothing here.
-        cause = codec.cause(kind, arrival.cause.id, name, arrival.cause.contact, arrival.cause.at, subject, data, received)
-        self._ids[arrival.source, arrival.cause.id] = (seq, print_)
-        self._log.append(LogRow(seq, arrival.source, cause, received, "done" if arrival.acted else "new"))
+        cause = codec.cause(kind, id, name, contact, at, subject, data, received)
+        self._ids[source, id] = (seq, fingerprint)
+        self._addresses.update({(kind, address): contact for kind, address, contact in codec.addresses(arrival.cause)})
+        self._log.append(LogRow(seq, source, cause, received, "done" if arrival.acted else "new"))
         if not arrival.acted:
             heapq.heappush(self._new, (cause.at, seq))
 
@@ -235,6 +231,7 @@ class MemoryStore:
         if block.erasures is not None and block.erasures != self.erasures():
             raise Erased
         decisions = [_through_json(decision) for decision in block.decisions]
+        emits = [(arrival, codec.log_values(arrival)) for arrival in block.emits]
         for wake, reason in block.stuck:  # before the states: a later event of the same block may have set a new wake-up
             self._stick(wake, reason)
         for row in block.states:
@@ -255,9 +252,9 @@ class MemoryStore:
                     self._doubt(line, effect.id, line.at)
         for item in block.cancels:
             self._cancel(item)
-        for arrival in block.emits:
-            if (arrival.source, arrival.cause.id) not in self._ids:
-                self._add(arrival, codec.fingerprint(arrival.cause))
+        for arrival, values in emits:
+            if values[:2] not in self._ids:
+                self._add(arrival, values)
         cursor, clock = self._position
         if block.cursor is not None and cursor >= block.cursor_was:
             cursor = block.cursor
@@ -347,6 +344,8 @@ class MemoryStore:
     def settle(self, settlements: Sequence[Settlement], news: Sequence[Arrival] = ()) -> int:
         """See Store."""
         counted = 0
+        living = {effect.contact for effect in self._effects.values()}
+        self.record_events([arrival for arrival in news if arrival.cause.contact in living])  # first: what is refused costs all of it
         for item in settlements:
             effect = self._effects.get(item.effect)
             if effect is None or effect.attempts != item.attempt:
@@ -361,8 +360,6 @@ class MemoryStore:
             counted += 1
             self._effects[effect.id] = changed._replace(provider_id=provider_id)
             self._attempts.append(Attempt(effect.id, item.attempt, effect.claimed_at, item.at, item.state, detail))
-        living = {effect.contact for effect in self._effects.values()}
-        self.record_events([arrival for arrival in news if arrival.cause.contact in living])
         return counted
 
     def _settled(self, effect: EffectRow) -> bool:
@@ -412,6 +409,7 @@ class MemoryStore:
         row = self._effects.get(effect)
         if row is None or state not in RESOLUTIONS.get(row.state, ()):
             return False
+        self.record_events(news)
         again = state == "ready"
         self._effects[effect] = row._replace(
             state=state,
@@ -422,7 +420,6 @@ class MemoryStore:
             first_claimed_at=None if again else row.first_claimed_at,
         )
         self.audit(who, f"outbox {state}", f"{effect}: {detail}", now)
-        self.record_events(news)
         return True
 
     def postpone(self, actions: Sequence[str], until: int) -> int:

@@ -23,12 +23,11 @@ from typing import Any
 from rules_engine.clock import Clock
 from rules_engine.decisions import Decision
 from rules_engine.store import codec
-from rules_engine.store.codec import dump, load
+from rules_engine.store.codec import dump, load, plain
 from rules_engine.store.port import (
     SOURCE_ENGINE,
     STATUSES,
     Arrival,
-    BadData,
     Block,
     ContactRow,
     Counts,
@@ -39,7 +38,7 @@ from rules_engine.store.port import (
     Recorded,
     Version,
 )
-from rules_engine.store.postgres_database import APPEND_LOCK, JOURNAL_LOCK, STATEMENT_MS, PostgresDatabase, said
+from rules_engine.store.postgres_database import APPEND_LOCK, JOURNAL_LOCK, STATEMENT_MS, PostgresDatabase
 from rules_engine.store.postgres_leases import Leases
 from rules_engine.store.postgres_outbox import PostgresOutbox
 from rules_engine.store.postgres_pipeline import Bigints, Bytes, Smallints, Texts, columns
@@ -57,20 +56,22 @@ _STAMP = f"(SELECT greatest(coalesce(%s::bigint, {_SERVER_MS}), (SELECT received
 _LOCK = f"SELECT pg_advisory_xact_lock(%s), set_config('statement_timeout', '{STATEMENT_MS}', true)"
 _LOCK_SHARED = f"SELECT pg_advisory_xact_lock_shared(%s), set_config('statement_timeout', '{STATEMENT_MS}', true)"
 
-_ADD_EVENTS = (
+_APPEND = (
     f"WITH stamp AS MATERIALIZED (SELECT {_STAMP} AS now), "
     "added AS (INSERT INTO event (shard, source, event_id, kind, name, contact, at, subject, data, fingerprint, received) "
     "SELECT shard, source, event_id, kind, name, contact, at, subject, data, fingerprint, stamp.now FROM stamp, "
     "unnest(%s::smallint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::bytea[], %s::bytea[]) "
     "WITH ORDINALITY AS row (shard, source, event_id, kind, name, contact, at, subject, data, fingerprint, n) ORDER BY n "
-    "ON CONFLICT (source, event_id) DO NOTHING RETURNING seq, shard, contact, at), "
-    "waiting AS (INSERT INTO pending SELECT seq, shard, contact, at FROM added WHERE %s) "
-    "SELECT count(*), min(seq) FROM added"
+    "ON CONFLICT (source, event_id) DO NOTHING RETURNING seq, shard, contact, at, source, event_id), "
+    "waiting AS (INSERT INTO pending SELECT seq, shard, contact, at FROM added WHERE %s)"
 )
-_ADD_ADDRESSES = (
-    "INSERT INTO address (kind, address, contact) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]) "
-    "ON CONFLICT (kind, address) DO UPDATE SET contact = excluded.contact"
+_TELL = (  # whose addresses are: what was known before tells nothing
+    ", told AS (INSERT INTO address (kind, address, contact) SELECT DISTINCT ON (kind, address) kind, address, row.contact FROM added JOIN "
+    "unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS row (source, event_id, kind, address, contact, n) "
+    "USING (source, event_id) ORDER BY kind, address, n DESC ON CONFLICT (kind, address) DO UPDATE SET contact = excluded.contact)"
 )
+_COUNT = " SELECT count(*), min(seq) FROM added"
+_ADD_EVENTS, _ADD_EVENTS_AND_ADDRESSES = _APPEND + _COUNT, _APPEND + _TELL + _COUNT
 _STICK = (
     "INSERT INTO event (shard, source, event_id, kind, name, contact, at, received, data, fingerprint) "
     f"VALUES (%s, %s, %s, 'wake', '', %s, %s, {_STAMP}, NULL, '') "
@@ -93,6 +94,7 @@ _ADD_DECISIONS = (
     "AS row (at, contact, campaign, rule, key, step, kind, action, outcome, reason, cause, detail, n) ORDER BY n"
 )
 _EVENT_COLUMNS = (Smallints, Texts, Texts, Texts, Texts, Texts, Bigints, Texts, Bytes, Bytes)
+_TOLD_COLUMNS = (Texts, Texts, Texts, Texts, Texts)
 _DECISION_COLUMNS = (Bigints, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Texts, Bytes)
 _SET_META = "INSERT INTO meta (key, value) VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
@@ -164,36 +166,31 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
     def _append(self, cursor: Any, arrivals: Sequence[Arrival]) -> Callable[[], Recorded]:
         """Adds what is new; who wants to know what became of it calls the answer, in the same transaction. Last in its transaction: everybody
         who appends waits for its end."""
-        rows = [self._event_row(arrival) for arrival in arrivals]
-        acted = [row for row, arrival in zip(rows, arrivals, strict=True) if arrival.acted]
+        acted, fresh = [arrival for arrival in arrivals if arrival.acted], [arrival for arrival in arrivals if not arrival.acted]
+        rows, told = [self._event_row(arrival) for arrival in fresh], _told(fresh)  # made before the lock is taken
         if acted:
-            self._add(cursor, acted, False)
-        if len(acted) == len(rows):
-            return lambda: Recorded(len(rows))
+            self._add(cursor, [self._event_row(arrival) for arrival in acted], _told(acted), False)
+        if not fresh:
+            return lambda: Recorded(len(acted))
         cursor.execute(_LOCK, (APPEND_LOCK,))
-        known = {row[:2]: row for arrival in arrivals for row in codec.addresses(arrival.cause)}
-        if known:
-            cursor.execute(_ADD_ADDRESSES, columns((Texts, Texts, Texts), known.values()))
-        fresh = [row for row, arrival in zip(rows, arrivals, strict=True) if not arrival.acted] if acted else rows
-        reply = self._add(cursor, fresh, True)
+        reply = self._add(cursor, rows, told, True)
 
         def recorded() -> Recorded:
             added, first = reply.fetchone()
-            return Recorded(len(rows)) if acted or added == len(rows) else self._repeats(cursor, rows, first)
+            return Recorded(len(arrivals)) if acted or added == len(rows) else self._repeats(cursor, rows, first)
 
         return recorded
 
-    def _add(self, cursor: Any, rows: list[tuple], new: bool) -> Any:
+    def _add(self, cursor: Any, rows: list[tuple], told: list[tuple], new: bool) -> Any:
         now = self._given.now() if self._given is not None else None
-        return cursor.execute(_ADD_EVENTS, (now, *columns(_EVENT_COLUMNS, rows), new))
+        values = (now, *columns(_EVENT_COLUMNS, rows), new)
+        if not told:
+            return cursor.execute(_ADD_EVENTS, values)
+        return cursor.execute(_ADD_EVENTS_AND_ADDRESSES, (*values, *columns(_TOLD_COLUMNS, told)))
 
     def _event_row(self, arrival: Arrival) -> tuple:
-        cause = arrival.cause
-        kind, name, subject, data = codec.body(cause)
-        if kind == "wake":
-            raise BadData("a wake-up is not for the log")
-        shard = self.shard_of(cause.contact)
-        return shard, arrival.source, cause.id, kind, name, cause.contact, cause.at, subject, data, codec.fingerprint(cause, arrival.undated)
+        values = codec.log_values(arrival)
+        return self.shard_of(arrival.cause.contact), *values
 
     def _repeats(self, cursor: Any, rows: list[tuple], first: int | None) -> Recorded:
         """Which rows of a batch were known before (seq under `first`), or occur twice in it."""
@@ -293,7 +290,7 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
 
     def contact_at(self, kind: str, address: str) -> str | None:
         """See Store."""
-        return self._db.one("SELECT contact FROM address WHERE kind = %s AND address = %s", (kind, said(codec.address(kind, address))))
+        return self._db.one("SELECT contact FROM address WHERE kind = %s AND address = %s", (kind, plain(codec.address(kind, address))))
 
     def contact_ids(self, after: str = "", limit: int = 1_000) -> list[str]:
         """See Store."""
@@ -385,7 +382,7 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
         if gone:
             cursor.execute("DELETE FROM pending WHERE seq = ANY(%s)", (Bigints(gone),))
         if block.set_aside:
-            cursor.execute(_SET_ASIDE, columns((Bigints, Texts), [(seq, said(reason)) for seq, reason in block.set_aside]))
+            cursor.execute(_SET_ASIDE, columns((Bigints, Texts), [(seq, plain(reason)) for seq, reason in block.set_aside]))
 
     def _stick(self, cursor: Any, block: Block) -> None:
         """Wake-ups that failed: kept in the log, and off."""
@@ -394,7 +391,7 @@ class PostgresStore(Leases, PostgresUpkeep, PostgresOutbox):
             values = (self.shard_of(wake.contact), SOURCE_ENGINE, codec.wake_id(wake), wake.contact, wake.at, now)
             seq = cursor.execute(_STICK, values).fetchone()[0]
             cursor.execute("DELETE FROM pending WHERE seq = %s", (seq,))
-            cursor.execute(_SET_ASIDE, (Bigints([seq]), Texts([said(reason)])))
+            cursor.execute(_SET_ASIDE, (Bigints([seq]), Texts([plain(reason)])))
             cursor.execute("UPDATE contact SET wake_at = NULL WHERE id = %s", (wake.contact,))
 
     def _program(self, cursor: Any, digest: str) -> int:
@@ -504,6 +501,14 @@ class _Forgotten(Exception):
     """Ends a transaction that has to ask first whom it must not take back."""
 
 
+def _told(arrivals: Sequence[Arrival]) -> list[tuple]:
+    """(source, event_id, kind, address, contact) of each address that they tell, if they are new: of several under one id the first is."""
+    first: dict[tuple[str, str], Arrival] = {}
+    for arrival in arrivals:
+        first.setdefault((arrival.source, arrival.cause.id), arrival)
+    return [(*key, *row) for key, arrival in first.items() for row in codec.addresses(arrival.cause)]
+
+
 def _decision_values(decision: Decision) -> tuple:
     row = _decision_row(decision)
-    return (*row[:9], said(row[9]), row[10], codec.detail(decision))
+    return (*row[:9], plain(row[9]), row[10], codec.detail(decision))

@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from rules_engine.clock import SystemClock, elapsed
-from rules_engine.store.codec import plain
 from rules_engine.store.migrations import statements
 from rules_engine.store.port import BadData, StoreError
 from rules_engine.store.postgres_schema import APPLICATION, MIGRATIONS, SCHEMA, SHARDS
@@ -47,7 +46,9 @@ REPEATS = 10  # of a transaction that met another's
 
 SCHEMA_LOCK, MEMBER_LOCK, APPEND_LOCK, JOURNAL_LOCK, THROTTLE_LOCK = range(0x43414D50_0001, 0x43414D50_0006)
 
-_BAD_DATA = (errors.DataError, errors.IntegrityError, OverflowError, UnicodeError, struct.error)
+_BAD_DATA = (  # ProgramLimitExceeded: a text that is too long for an index
+    errors.DataError, errors.IntegrityError, errors.ProgramLimitExceeded, OverflowError, UnicodeError, struct.error
+)  # fmt: skip
 _AGAIN = ("40001", "40P01")  # serialization failure, deadlock
 _GONE = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")  # the server ended the session, or is not up yet
 _KINDS = {
@@ -81,11 +82,6 @@ def shown(url: str) -> str:
         return url
     user, _, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}"))
-
-
-def said(text: str) -> str:
-    """A reason or detail as PostgreSQL takes it: lone surrogates and NULs become visible."""
-    return plain(text).replace("\0", "\\x00")
 
 
 def say(error: Exception, url: str) -> StoreError:

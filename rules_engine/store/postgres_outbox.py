@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from rules_engine.decisions import Cancel, Effect
+from rules_engine.store.codec import plain
 from rules_engine.store.port import (
     CLAIM,
     DIED,
@@ -28,7 +29,7 @@ from rules_engine.store.port import (
     Settlement,
     Verdict,
 )
-from rules_engine.store.postgres_database import APPEND_LOCK, THROTTLE_LOCK, PostgresDatabase, said
+from rules_engine.store.postgres_database import APPEND_LOCK, THROTTLE_LOCK, PostgresDatabase
 from rules_engine.store.postgres_pipeline import Bigints, Bytes, Smallints, Texts, columns
 from rules_engine.store.sqlite_outbox import COLUMNS, claimed_effect, effect_row, effect_values
 from rules_engine.store.tables import TABLES
@@ -167,7 +168,7 @@ class PostgresOutbox:
 
     def _put_off(self, cursor: Any, seq: int, verdict: Verdict, now: int) -> None:
         """What is not claimed: later, held, or ended."""
-        detail = said(verdict.detail)
+        detail = plain(verdict.detail)
         if verdict.state == "later":
             cursor.execute(_LATER, (verdict.next_at, detail, seq))
         elif verdict.state == "held":
@@ -201,7 +202,7 @@ class PostgresOutbox:
         cursor.executemany(
             _CANCEL,
             [
-                (said(item.reason), item.at, item.contact, item.ruleset, item.instance, _UNSENT, item.after, item.after)
+                (plain(item.reason), item.at, item.contact, item.ruleset, item.instance, _UNSENT, item.after, item.after)
                 for item in cancels
             ],
         )
@@ -221,7 +222,7 @@ class PostgresOutbox:
         for item, reply in asked:
             found = reply.fetchone() or self._settled_otherwise(cursor, item)
             if found:
-                attempts.append((item.effect, item.attempt, found[0], item.at, item.state, said(item.detail)))
+                attempts.append((item.effect, item.attempt, found[0], item.at, item.state, plain(item.detail)))
         if attempts:
             cursor.execute(_ADD_ATTEMPTS, columns((Texts, Bigints, Bigints, Bigints, Texts, Texts), attempts))
         known = {contact for (contact,) in people.fetchall()}
@@ -232,7 +233,7 @@ class PostgresOutbox:
 
     @staticmethod
     def _settled(cursor: Any, item: Settlement) -> Any:
-        values = (item.state, said(item.detail), said(item.provider_id), item.next_at, item.at, item.effect, item.was, item.attempt)
+        values = (item.state, plain(item.detail), plain(item.provider_id), item.next_at, item.at, item.effect, item.was, item.attempt)
         return cursor.execute(_SETTLE, values)
 
     @staticmethod
@@ -240,7 +241,7 @@ class PostgresOutbox:
         """What was settled or given up by others in between."""
         if item.was != "claimed":
             return None
-        detail, provider_id = said(item.detail), said(item.provider_id)
+        detail, provider_id = plain(item.detail), plain(item.provider_id)
         found = cursor.execute(_SETTLE_REPORTED, (provider_id, item.effect, item.attempt)).fetchone()
         if not found and item.state != "unknown":
             values = (item.state, detail, provider_id, item.next_at, item.at, item.effect, "unknown", item.attempt, DIED)
@@ -295,7 +296,7 @@ class PostgresOutbox:
     def report(self, effect: str, state: str, detail: str, now: int) -> bool:
         """See Store."""
         allowed = [old for old, ways in REPORTS.items() if state in ways]
-        values = (state, said(detail), now, effect, allowed)
+        values = (state, plain(detail), now, effect, allowed)
         sql = "UPDATE effect SET state = %s, detail = %s, next_at = NULL, settled_at = %s WHERE id = %s AND state = ANY(%s)"
         return self._db.run("report", lambda cursor: cursor.execute(sql, values).rowcount == 1, again=False)
 
@@ -308,10 +309,10 @@ class PostgresOutbox:
                 "UPDATE effect SET state = %s, detail = %s, next_at = CASE WHEN %s THEN at END, settled_at = %s, "
                 "exempt = CASE WHEN %s THEN exempt || ' late' ELSE exempt END, "
                 "first_claimed_at = CASE WHEN %s THEN NULL ELSE first_claimed_at END WHERE id = %s AND state = ANY(%s)",
-                (state, said(detail), again, now, again, again, effect, allowed),
+                (state, plain(detail), again, now, again, again, effect, allowed),
             ).rowcount
             if changed:
-                cursor.execute(_ADD_AUDIT, (now, said(who), f"outbox {state}", said(f"{effect}: {detail}")))
+                cursor.execute(_ADD_AUDIT, (now, plain(who), f"outbox {state}", plain(f"{effect}: {detail}")))
                 if news:
                     self._append(cursor, news)
             return changed == 1
@@ -332,9 +333,9 @@ class PostgresOutbox:
 
         def pause(cursor: Any) -> bool:
             added = cursor.execute(
-                "INSERT INTO pause (campaign, at, reason) VALUES (%s, %s, %s) ON CONFLICT (campaign) DO NOTHING", (campaign, now, said(reason))
+                "INSERT INTO pause (campaign, at, reason) VALUES (%s, %s, %s) ON CONFLICT (campaign) DO NOTHING", (campaign, now, plain(reason))
             ).rowcount
-            cursor.execute(_ADD_AUDIT, (now, said(who), "pause", said(f"{campaign}: {reason}" if reason else campaign)))
+            cursor.execute(_ADD_AUDIT, (now, plain(who), "pause", plain(f"{campaign}: {reason}" if reason else campaign)))
             return added == 1
 
         return self._db.run("pause", pause, again=False)
@@ -349,7 +350,7 @@ class PostgresOutbox:
                     "UPDATE effect SET next_at = at WHERE state IN ('ready', 'retry_wait') AND next_at IS NULL AND (%s = %s OR ruleset = %s)",
                     (campaign, EVERYTHING, campaign),
                 )
-                cursor.execute(_ADD_AUDIT, (now, said(who), "resume", said(campaign)))
+                cursor.execute(_ADD_AUDIT, (now, plain(who), "resume", plain(campaign)))
             return lifted == 1
 
         return self._db.run("resume", resume, again=False)
@@ -360,7 +361,7 @@ class PostgresOutbox:
 
     def audit(self, who: str, what: str, detail: str, now: int) -> None:
         """See Store."""
-        self._db.run("audit", lambda cursor: cursor.execute(_ADD_AUDIT, (now, said(who), what, said(detail))), again=False)
+        self._db.run("audit", lambda cursor: cursor.execute(_ADD_AUDIT, (now, plain(who), what, plain(detail))), again=False)
 
     def audits(self, limit: int = 100) -> list[Audit]:
         """See Store."""

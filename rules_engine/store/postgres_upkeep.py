@@ -9,7 +9,7 @@ from typing import Any
 
 from rules_engine.decisions import Effect
 from rules_engine.facts import ContactChange
-from rules_engine.store.codec import comparable, mark
+from rules_engine.store.codec import comparable, mark, plain
 from rules_engine.store.port import (
     ENDED,
     RESTORED,
@@ -23,7 +23,7 @@ from rules_engine.store.port import (
     Removed,
     StoreError,
 )
-from rules_engine.store.postgres_database import APPEND_LOCK, JOURNAL_LOCK, PostgresDatabase, said
+from rules_engine.store.postgres_database import APPEND_LOCK, JOURNAL_LOCK, PostgresDatabase
 
 _ENDED = list(ENDED)
 _OVER = "FROM effect WHERE state = ANY(%s) AND coalesce(settled_at, at) < %s"
@@ -270,4 +270,4 @@ class PostgresUpkeep:
             "UPDATE effect SET state = 'unknown', detail = %s, next_at = NULL, settled_at = %s "
             "WHERE state IN ('planned', 'ready', 'retry_wait', 'claimed')"
         )
-        return self._db.run("doubt", lambda cursor: cursor.execute(sql, (said(detail), now)).rowcount, again=False)
+        return self._db.run("doubt", lambda cursor: cursor.execute(sql, (plain(detail), now)).rowcount, again=False)

@@ -24,7 +24,6 @@ from rules_engine.store.port import (
     SOURCE_ENGINE,
     STATUSES,
     Arrival,
-    BadData,
     Block,
     ContactRow,
     Counts,
@@ -47,7 +46,7 @@ _OF_KEYS = (
 )
 
 _ADD_EVENT = (
-    "INSERT INTO event (source, event_id, kind, name, contact, at, received, subject, data, fingerprint, status) "
+    "INSERT INTO event (source, event_id, kind, name, contact, at, subject, data, fingerprint, received, status) "
     "VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (source, event_id) DO NOTHING"
 )
 _ADD_ADDRESS = (
@@ -98,32 +97,29 @@ class SqliteStore(Upkeep, Outbox):
         if not arrivals:
             return Recorded(0)
         with self._db.tx("record") as raw:
-            last = self._db.one("SELECT max(seq) FROM event") or 0
             if not self._has_forgotten():
-                rows, added = self._append(raw, arrivals)
-                return Recorded(added) if added == len(rows) else self._repeats(rows, last)
+                return self._append(raw, arrivals)
             places, known = self._without_forgotten(arrivals)
-            rows, added = self._append(raw, list(places.values()))
-            done = self._repeats(rows, last)
-            own = list(places)
+            done, own = self._append(raw, list(places.values())), list(places)
             return Recorded(
                 done.accepted,
                 tuple(sorted(known + [own[index] for index in done.duplicates])),
                 tuple(own[index] for index in done.conflicts),
             )
 
-    def _append(self, raw: Any, arrivals: Sequence[Arrival]) -> tuple[list[tuple], int]:
-        """Adds what is new; (all rows, how many were new). The time of arrival is read under the write lock: in order of seq it
-        never falls."""
-        received = self._stamp()
-        rows = [_event_row(arrival, received) for arrival in arrivals]
+    def _append(self, raw: Any, arrivals: Sequence[Arrival]) -> Recorded:
+        """Adds what is new, and whose addresses that tells: a repeat tells nothing, and what was refused neither. The time of arrival is
+        read under the write lock: in order of seq it never falls."""
+        last, received = self._db.one("SELECT max(seq) FROM event") or 0, self._stamp()
+        rows = [(*codec.log_values(arrival), received, DONE if arrival.acted else NEW) for arrival in arrivals]
         before = raw.total_changes
         raw.executemany(_ADD_EVENT, rows)
-        added = raw.total_changes - before
-        known = [row for arrival in arrivals for row in codec.addresses(arrival.cause)]
-        if known:
-            raw.executemany(_ADD_ADDRESS, known)
-        return rows, added
+        done = Recorded(len(rows)) if raw.total_changes - before == len(rows) else self._repeats(rows, last)
+        old = {*done.duplicates, *done.conflicts}
+        told = [row for index, arrival in enumerate(arrivals) if index not in old for row in codec.addresses(arrival.cause)]
+        if told:
+            raw.executemany(_ADD_ADDRESS, told)
+        return done
 
     def _stamp(self) -> int:
         return max(self._clock.now(), self._db.one("SELECT received FROM event ORDER BY seq DESC LIMIT 1") or 0)
@@ -142,7 +138,7 @@ class SqliteStore(Upkeep, Outbox):
         for index, row in enumerate(rows):
             fingerprint, seq = known[row[:2]]
             if seq <= last or row[:2] in seen:
-                (duplicates if fingerprint == row[9] else conflicts).append(index)
+                (duplicates if fingerprint == row[8] else conflicts).append(index)
             seen.add(row[:2])
         return Recorded(len(rows) - len(duplicates) - len(conflicts), tuple(duplicates), tuple(conflicts))
 
@@ -350,7 +346,7 @@ class SqliteStore(Upkeep, Outbox):
 
     def record_program(self, digest: str, sources: Mapping[str, str]) -> bool:
         """See Store."""
-        with self._db.tx("program") as raw, self._models():
+        with self._db.tx("program") as raw, self._db.models(TABLES):
             if self._meta("latest") == digest:
                 return False
             Program.insert(digest=digest, sources=dump(dict(sources)), applied_at=self._clock.now()).on_conflict(
@@ -361,17 +357,9 @@ class SqliteStore(Upkeep, Outbox):
 
     def programs(self) -> list[Version]:
         """See Store."""
-        with self._models():
-            return [
-                Version(digest, load(bytes(sources)), applied_at)
-                for digest, sources, applied_at in Program.select(Program.digest, Program.sources, Program.applied_at)
-                .order_by(Program.number)
-                .tuples()
-            ]
-
-    def _models(self) -> AbstractContextManager[None]:
-        """Inside it, the models speak to this file."""
-        return self._db.peewee.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False)
+        with self._db.models(TABLES):
+            query = Program.select(Program.digest, Program.sources, Program.applied_at).order_by(Program.number).tuples()
+            return [Version(digest, load(bytes(sources)), applied_at) for digest, sources, applied_at in self._db.read(lambda: list(query))]
 
     # ------------------------------------------------------------ the whole
 
@@ -435,26 +423,6 @@ class SqliteStore(Upkeep, Outbox):
     def close(self) -> None:
         """See Store."""
         self._db.close()
-
-
-def _event_row(arrival: Arrival, received: int) -> tuple:
-    cause, source, acted, undated = arrival
-    kind, name, subject, data = codec.body(cause)
-    if kind == "wake":
-        raise BadData("a wake-up is not for the log")
-    return (
-        source,
-        cause.id,
-        kind,
-        name,
-        cause.contact,
-        cause.at,
-        received,
-        subject,
-        data,
-        codec.fingerprint(cause, undated),
-        DONE if acted else NEW,
-    )
 
 
 assert (NEW, DONE, SET_ASIDE) == (0, 1, 2), "the SQL above says so in figures"

@@ -255,7 +255,7 @@ class Outbox:
         """See Store."""
         allowed = [old for old, ways in RESOLUTIONS.items() if state in ways]
         again = state == "ready"
-        with self._db.tx("resolve") as raw, self._db.peewee.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
+        with self._db.tx("resolve") as raw, self._db.models(TABLES):
             released = {EffectTable.exempt: EffectTable.exempt.concat(" late"), EffectTable.first_claimed_at: None} if again else {}
             changed = (
                 EffectTable.update(
@@ -339,7 +339,7 @@ class Outbox:
 
     def effects(self, state: str | None = None, contact: str | None = None, limit: int = 100) -> list[EffectRow]:
         """See Store."""
-        with self._db.peewee.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
+        with self._db.models(TABLES):
             query = (
                 EffectTable.select(*(getattr(EffectTable, name) for name in COLUMNS))
                 .order_by(EffectTable.seq.desc())
@@ -349,14 +349,15 @@ class Outbox:
                 query = query.where(EffectTable.state == state)
             if contact is not None:
                 query = query.where(EffectTable.contact == contact)
-            return [effect_row(values) for values in query.tuples()]
+            return [effect_row(values) for values in self._db.read(lambda: list(query.tuples()))]
 
     def attempts_of(self, effect: str) -> list[Attempt]:
         """See Store."""
-        with self._db.peewee.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
+        with self._db.models(TABLES):
             table = AttemptTable
             query = table.select(table.effect, table.number, table.claimed_at, table.settled_at, table.state, table.detail)
-            return [Attempt(*row) for row in query.where(table.effect == effect).order_by(table.seq).tuples()]
+            query = query.where(table.effect == effect).order_by(table.seq).tuples()
+            return [Attempt(*row) for row in self._db.read(lambda: list(query))]
 
     def next_effect(self, until: int | None = None) -> int | None:
         """See Store. With `until`, only what can be claimed by then."""

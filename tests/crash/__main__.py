@@ -71,7 +71,7 @@ def processes(options: argparse.Namespace) -> list[str]:
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], list[str]], int, str]] = {
     "kills": (kills, 10_000, "SIGKILL at random moments and named points"),
     "statements": (statements, 0, "a kill before and after each statement and file operation (all of them)"),
-    "errors": (errors, 0, "a full disk and I/O errors at each operation, once and lasting"),
+    "errors": (errors, 0, "a full disk and I/O errors at each operation and read, once and lasting"),
     "clocks": (clocks, 2_000, "clocks that jump forwards and back, or stand still"),
     "processes": (processes, 200, "`camp run` killed, with a real mail server"),
     "cuts": (cuts, 100_000, "power cuts"),

@@ -143,8 +143,8 @@ Fault = Callable[[str, str], BaseException | None]
 
 
 class Disk(apsw.VFS):
-    """The default file system, with a log and faults. fault(kind, file) is asked before each open, write, sync, truncate and delete; an
-    exception that it returns is what SQLite gets. instead: statements that are replaced, to plant a mistake. Use it as a context: the store then
+    """The default file system, with a log and faults. fault(kind, file) is asked before each open, read, write, sync, truncate and delete; an
+    exception that it returns is what SQLite gets. Reads are no part of the log. instead: statements that are replaced, to plant a mistake. Use it as a context: the store then
     runs on it."""
 
     count = 0
@@ -158,12 +158,16 @@ class Disk(apsw.VFS):
         self.fault, self._record = fault, record
         super().__init__(self.name, self.base)
 
-    def note(self, kind: str, file: str, at: int = 0, data: Any = None) -> None:
-        """Asks for a fault, then writes the operation down."""
+    def ask(self, kind: str, file: str) -> None:
+        """Raises what the fault wants."""
         error = self.fault(kind, file) if self.fault is not None else None
         if error is not None:
             self.failed = file
             raise error
+
+    def note(self, kind: str, file: str, at: int = 0, data: Any = None) -> None:
+        """Asks for a fault, then writes the operation down."""
+        self.ask(kind, file)
         if self._record:
             self.log.append(Op(kind, file, at, data))
 
@@ -208,6 +212,10 @@ class File(apsw.VFSFile):
         new = bool(path) and not os.path.exists(path)
         disk.note("open", self._name, int(new))
         super().__init__(disk.base, name, flags)
+
+    def xRead(self, amount: int, offset: int) -> bytes:
+        self._disk.ask("read", self._name)
+        return super().xRead(amount, offset)
 
     def xWrite(self, data: bytes, offset: int) -> None:
         self._disk.note("write", self._name, offset, bytes(data))

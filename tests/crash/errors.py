@@ -1,7 +1,7 @@
 """A full disk and I/O errors, at each operation on the database's files: once, and until somebody makes room.
 
 The shop is served by `run_forever` while a client tells it facts through a connection of its own. At the n-th write, sync, truncation, opening
-or deletion the disk says SQLITE_FULL or SQLITE_IOERR. Whoever meets it must be told so in one sentence; the client tells again what was not
+or deletion the disk says SQLITE_FULL or SQLITE_IOERR, at the n-th read SQLITE_IOERR. Whoever meets it must be told so in one sentence; the client tells again what was not
 acknowledged; the service waits, and goes on when the disk works again, or is started again where it ended. The clock stands still meanwhile:
 in the end every invariant holds with the journal, the states and the outbox of a run without errors.
 """
@@ -44,15 +44,17 @@ def broken_disk() -> BaseException:
 
 
 class Weak:
-    """A disk's fault at the n-th operation: once, or until it is healed."""
+    """A disk's fault at the n-th operation, or the n-th read: once, or until it is healed. counts: of reads (True) and of other
+    operations."""
 
-    def __init__(self, at: int, error: Callable[[], BaseException], lasting: bool) -> None:
-        self.at, self._error, self._lasting = at, error, lasting
-        self.count, self.healed, self.where = 0, False, ""
+    def __init__(self, at: int, error: Callable[[], BaseException], lasting: bool, reads: bool = False) -> None:
+        self.at, self._error, self._lasting, self._reads = at, error, lasting, reads
+        self.counts, self.healed, self.where = {True: 0, False: 0}, False, ""
 
     def __call__(self, kind: str, file: str) -> BaseException | None:
-        self.count += 1
-        if self.healed or self.count < self.at:
+        read = kind == "read"
+        self.counts[read] += 1
+        if self.healed or read is not self._reads or self.counts[read] < self.at:
             return None
         if self._error is full and kind not in ("write", "open"):  # what needs no room
             return None
@@ -202,7 +204,7 @@ class Report:
 
 def campaign(every: int = 1, first: int = 1, seed: int = 1, say: Callable[[str], None] = lambda text: None,
              enough: Callable[[], bool] = lambda: False) -> Report:
-    """Each `every`-th operation, with each kind of error, once and lasting."""
+    """Each `every`-th operation that changes something, with each kind of error, and each `every`-th read, once and lasting."""
     logging.getLogger("camp").setLevel(logging.CRITICAL)
     logging.getLogger("camp.service").setLevel(logging.ERROR)
     logging.getLogger("camp").propagate = False
@@ -213,19 +215,20 @@ def campaign(every: int = 1, first: int = 1, seed: int = 1, say: Callable[[str],
         count = Weak(1 << 60, full, False)
         _, oracle, said = serve(root / "oracle", steps, count)
         assert said == [], said
-        for at in range(first, count.count + 1, every):
+        tries = [(reads, at) for reads, found in sorted(count.counts.items()) for at in range(first, found + 1, every)]
+        for reads, at in tries:
             if enough():
                 break
-            for error in (full, broken_disk):
+            for error in (broken_disk,) if reads else (full, broken_disk):
                 for lasting in (False, True):
-                    weak = Weak(at, error, lasting)
+                    weak = Weak(at, error, lasting, reads)
                     outcome, picture, said = serve(root / "run", steps, weak)
                     said += invariants_with(picture, oracle)
                     report.runs += 1
-                    report.met[f"{error.__name__}, {'lasting' if lasting else 'once'}: {weak.where or 'not met'}"] += 1
-                    for text in said:
-                        report.lost.append(f"operation {at}, {error.__name__}, {'lasting' if lasting else 'once'}, {weak.where}: {text}")
-            say(f"operation {at} of {count.count}, {report.runs} runs, {len(report.lost)} broken")
+                    how = f"{error.__name__}, {'lasting' if lasting else 'once'}"
+                    report.met[f"{how}: {weak.where or 'not met'}"] += 1
+                    report.lost += [f"{'read' if reads else 'operation'} {at}, {how}, {weak.where}: {text}" for text in said]
+            say(f"{'read' if reads else 'operation'} {at} of {count.counts[reads]}, {report.runs} runs, {len(report.lost)} broken")
     finally:
         database.WAL_PAGES, database.BUSY_SECONDS = usual, busy
         shutil.rmtree(root, ignore_errors=True)

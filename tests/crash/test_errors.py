@@ -19,6 +19,7 @@ from rules_engine.store.port import StoreError
 from rules_engine.store.sqlite import SqliteStore
 from rules_engine_plugins import _handover
 from tests.crash import errors, world
+from tests.crash.disk import Disk
 from tests.crash.invariants import Handed, Truth, broken, look
 
 ROOT = Path(__file__).parents[2]
@@ -27,8 +28,35 @@ ROOT = Path(__file__).parents[2]
 def test_a_full_or_broken_disk_loses_nothing_and_stops_nothing_for_good():
     report = errors.campaign(every=397, first=3)
     assert report.lost == []
-    assert report.runs >= 16
+    assert report.runs >= 16 and any("read of camp.db" in name for name in report.met)
     assert {name.partition(":")[0] for name in report.met} == {f"{error}, {how}" for error in ("full", "broken_disk") for how in ("once", "lasting")}
+
+
+READS = (
+    lambda store: store.next_wake(), lambda store: store.next_effect(), lambda store: store.position(), lambda store: store.read_log(0, 9),
+    lambda store: store.quiet_now(0), lambda store: store.unread(9), lambda store: store.events_of("c001"), lambda store: store.contacts(["c001"]),
+    lambda store: store.effects(), lambda store: store.effect("f"), lambda store: store.attempts_of("f"), lambda store: store.programs(),
+    lambda store: store.counts(), lambda store: store.identity(), lambda store: store.backlog(0), lambda store: store.erasures(),
+    lambda store: store.claim_effects(9, 9, 9, lambda candidate: None),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("read", READS, ids=map(str, range(len(READS))))
+def test_an_error_of_the_disk_while_something_is_read_is_told_in_words(tmp_path, read):
+    failing = []
+    with Disk(lambda kind, file: errors.broken_disk() if failing and kind == "read" else None, record=False):
+        SqliteStore(tmp_path / "camp.db").close()
+        store = SqliteStore(tmp_path / "camp.db")
+        store._db.raw.execute("PRAGMA shrink_memory")
+        read(store)
+        store._db.raw.execute("PRAGMA shrink_memory")
+        failing.append(True)
+        with pytest.raises(StoreError) as told:
+            read(store)
+        assert told.value.kind == "io" and told.value.passing
+        failing.clear()
+        read(store)
+        store.close()
 
 
 class Forgetful(SqliteStore):

@@ -65,6 +65,7 @@ ANSWERS = [
     (Outcome("delivered"), "unknown"),
     (Outcome("accepted", detail=Odd()), "accepted"),
     (Outcome("accepted", provider_id=42), "accepted"),
+    (Outcome("accepted", provider_id="".join(chr(number) for number in range(0x20000, 0x20400))), "accepted"),
     (Outcome("retry", retry_after="soon"), "retry_wait"),
     (Outcome("retry", retry_after=float("nan")), "retry_wait"),
     (Outcome("failed", "a\nb" * 9_999), "failed"),
@@ -79,7 +80,7 @@ def test_whatever_a_plugin_answers_is_recorded(store, clock, answer, state, runn
     plan(store, "f1")
     assert dispatcher(store, Provider([answer]), clock, runner=runner()).turn() == {state: 1}
     effect = store.effect("f1")
-    assert effect.state == state and len(effect.detail) <= 1_000 and "\n" not in effect.detail
+    assert effect.state == state and len(effect.detail) <= 1_000 and "\n" not in effect.detail and len(effect.provider_id) <= 200
     assert [attempt.state for attempt in store.attempts_of("f1")] == [state]
 
 
@@ -169,6 +170,18 @@ def test_a_failure_for_good_comes_back_as_an_event(store, clock):
         row.cause[:6] == ("f1:failed:1", "fake.failed", "ana", 1_000_000, "hello", {"reason": "no such address"})
         and row.source == "outcomes"
     )
+
+
+def test_news_of_an_effect_with_texts_that_no_database_takes_can_be_recorded(store, clock):
+    """A template's name comes from an event's data, which may hold anything."""
+    provider = Provider([Outcome("failed", "no such address")])
+    host = dataclasses.replace(provider.host, events={"fake.failed": EventType("fake.failed", "Failed.", {})})
+    plan(store, "f1")
+    (claimed,) = store.claim_effects(200, 200, 1, lambda candidate: CLAIM)
+    odd = claimed.effect._replace(id="f\0", primary="a\0\ud800")
+    news = dispatch.news_of(odd, "failed", "no such address", 300, host.events)
+    store.settle([dispatch.Settlement("f1", 1, "failed", 300)], news)
+    assert [(row.cause.id, row.cause.subject) for row in store.read_log(0, 5)] == [("f\\x00:failed:1", "a\\x00\\ud800")]
 
 
 # ---------------------------------------------------------------- the claim

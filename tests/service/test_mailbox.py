@@ -185,11 +185,11 @@ def test_no_bytes_make_the_reader_raise_anything_else(data):
 # ---------------------------------------------------------------- recording
 
 
-def sent(store, clock, effect=EFFECT, action="email.send", channel="email", params=None, provider_id="q-1"):
+def sent(store, clock, effect=EFFECT, action="email.send", channel="email", params=None, provider_id="q-1", primary="hello"):
     """An effect that was handed over."""
     state = orjson.dumps({"a": {"email": "ana@example.com"}})
     kind = "marketing" if channel else "internal"
-    effects = [Effect(effect, "ana", action, "hello", params or {}, "welcome", "s", None, channel, kind, 1, None)]
+    effects = [Effect(effect, "ana", action, primary, params or {}, "welcome", "s", None, channel, kind, 1, None)]
     store.commit(Block("p", [ContactRow("ana", state, None, "p", 0)], effects=effects))
     found = host.load()
     actions = {**found.actions, action: found.actions[action].__class__(action, "x", perform=lambda call: Outcome("accepted", "", provider_id), channel=channel)}
@@ -256,6 +256,12 @@ def test_nothing_is_marked_before_it_is_committed(store, clock, tmp_path, monkey
         mailbox.poll({"folder": folder}, store, clock)
     monkeypatch.undo()
     assert len(list(Path(folder).glob("new/*"))) == 1 and mailbox.poll({"folder": folder}, store, clock).counts == {"bounce": 1}
+
+
+def test_a_bounce_of_a_template_whose_name_no_database_takes_is_recorded(store, clock):
+    sent(store, clock, primary="a\0\ud800")
+    assert mailbox.judge(store, clock, item(dsn()))[0].kind == "bounce"
+    assert [name for name, _ in told(store)] == ["email.bounced"] and store.effect(EFFECT).state == "bounced"
 
 
 def test_internal_messages_and_other_addresses_do_not_suppress_the_contact(store, clock):

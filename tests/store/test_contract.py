@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from rules_engine.decisions import Decision, Effect
@@ -11,6 +13,7 @@ from rules_engine.store.port import (
     SOURCE_CONTACTS,
     SOURCE_ENGINE,
     Arrival,
+    BadData,
     Block,
     ContactRow,
     Erased,
@@ -540,3 +543,73 @@ def test_a_contact_is_found_by_the_address_it_was_last_told_to_have(store):
     assert store.contact_at("phone", "004917012345") == "ana"
     tell("3", "carl", email="ana@example.com")
     assert store.contact_at("email", "ana@example.com") == "carl", "the last word counts"
+    tell("1", "ana", email=" Ana@Example.com", phone="+49 (170) 123-45")
+    assert store.contact_at("email", "ana@example.com") == "carl", "a repeat is no word"
+    tell("3", "mallory", email="ana@example.com")
+    assert store.contact_at("email", "ana@example.com") == "carl", "nor is what was refused"
+
+
+def test_repeats_beside_what_is_new_move_no_address(store):
+    def told(id, contact, email):
+        return Arrival(ContactChange(id, contact, 1, {"email": email}), "contacts")
+
+    store.record_events([told("1", "ana", "a@x.org"), told("2", "ben", "a@x.org")])
+    batch = [told("3", "carl", "c@x.org"), told("1", "ana", "a@x.org"), told("4", "dora", "c@x.org"), told("3", "carl", "c@x.org"),
+             told("4", "mallory", "c@x.org"), told("5", "eve", "e@x.org")]  # fmt: skip
+    assert store.record_events(batch) == Recorded(3, (1, 3), (4,))
+    assert [store.contact_at("email", f"{name}@x.org") for name in "ace"] == ["ben", "dora", "eve"]
+
+
+def test_what_a_block_emits_tells_addresses_too(store):
+    """Changes of a contact that was merged are told to the one it became, which has acted on them or will."""
+    told = [Arrival(ContactChange(id, id, 1, {"email": f"{id}@x.org"}), SOURCE_ENGINE, id == "acted") for id in ("acted", "new")]
+    for emits in (told[:1], told):
+        store.commit(Block("p1", emits=emits))
+        assert [store.contact_at("email", f"{item.cause.id}@x.org") for item in emits] == [item.cause.id for item in emits]
+
+
+# ---------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        event("a\0b"), event("\ud800"), event("x", "an\0a"), event("x", "an\ud800a"), event("x", subject="a\0b"), event("x", subject="\ud800"),
+        event("x", name="z\0"), event("x", name="z\ud800"), event("x")._replace(source="\0"), event("x", at=2**63), event("x", at=-(2**63) - 1),
+        event("x", at=1.5), event(None), event("x", contact=7), Arrival(ContactChange("x", "an\0a", 1, {})), Arrival(Wake("ana", 1)),
+    ],
+)  # fmt: skip
+def test_what_not_every_database_takes_is_taken_by_none(store, bad):
+    with pytest.raises(BadData):
+        store.record_events([event("fine"), bad])
+    assert store.read_log(0, 9) == [] and store.record_events([event("fine", at=2**63 - 1, note="a\0b \ud800")]).accepted == 1
+
+
+def test_nothing_is_found_under_a_name_that_no_database_takes(store):
+    a_life(store)
+    for odd in ("a\0", "\ud800"):
+        assert (store.contacts([odd]), store.contact_at("email", odd)) == ({}, None)
+        assert (store.effect(odd), store.find_effect(odd), store.effects(contact=odd), store.attempts_of(odd)) == (None, None, [], [])
+        assert (store.events_of(odd), store.journal_of(odd), store.noted(odd)) == ([], [], None)
+
+
+def test_an_address_that_can_not_be_one_costs_only_itself(store):
+    """A server's index takes some 2,700 bytes of a row."""
+    noise = "".join(hashlib.sha256(bytes([number])).hexdigest() for number in range(150))
+    digits = "".join(letter for letter in noise if letter.isdigit())
+    told = [Arrival(ContactChange(str(number), str(number), 1, attributes), "contacts") for number, attributes in enumerate(
+        [{"email": f"{noise}@x.org", "phone": digits}, {"email": "\U00020000" * 314 + "@x.org"}, {"email": "\0" * 314 + "@x.org"}])]  # fmt: skip
+    assert store.record_events([*told, event("fine")]) == Recorded(4)
+    assert [store.contact_at("email", told[number].cause.attributes["email"]) for number in range(3)] == [None, "1", "2"]
+    assert store.contact_at("phone", digits) is None and store.events_of("0")[0].cause.attributes["phone"] == digits
+
+
+def test_reasons_and_details_are_kept_with_what_no_database_takes_made_visible(store):
+    odd, plain = "a\0b\ud800", "a\\x00b\\ud800"
+    store.record_events([event("a")])
+    store.commit(Block("p1", effects=[effect("f1")], set_aside=[(1, odd)]))
+    store.claim_effects(200, 200, 1, claim_all)
+    store.settle([Settlement("f1", 1, "accepted", 300, odd, odd)])
+    store.audit(odd, "said", odd, 400)
+    assert (store.set_aside()[0].reason, store.effect("f1").detail, store.audits()[0][1:]) == (plain, plain, (plain, "said", plain))
+    assert store.find_effect(plain).id == "f1"

@@ -170,6 +170,17 @@ def test_twilio(make):
     assert twilio(site, {**answer, "From": "+490000"}).json()["reports"][0]["status"] == "ignored"
 
 
+def test_a_stop_reaches_who_has_the_number_now_whatever_is_repeated(make):
+    site = make(webhooks={"tw": {"kind": "twilio", "secret": "twilio-token"}})
+    first = {"json": {"id": "old", "phone": "+4917012345"}, "headers": {"idempotency-key": "k1"}}
+    site.post("/v1/contacts", **first)
+    site.contact("old", phone="+49222")
+    site.contact("new", phone="+4917012345")
+    assert site.post("/v1/contacts", **first).json()["status"] == "duplicate"
+    twilio(site, {"MessageSid": "SM9", "From": "+4917012345", "Body": "STOP", "SmsStatus": "received"})
+    assert ("sms.unsubscribed", "new") in [(event.name, event.contact) for event in site.events() if hasattr(event, "name")]
+
+
 def test_twilio_failures_are_evidence(make):
     site = make(webhooks={"tw": {"kind": "twilio", "secret": "twilio-token"}})
     effect = handed_over(site, "SM1", "sms")
