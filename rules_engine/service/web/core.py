@@ -183,7 +183,8 @@ class Web:
     def of_message(self, values: Mapping[str, Any], effect: EffectRow | None) -> tuple[str, str | None, dict[str, Any]]:
         """(channel, subject, fields) of an event about a message: its campaign, and the fields of the campaign's FOR EACH, so that a keyed
         journey knows that it is meant."""
-        channel = (effect.channel if effect else None) or ("sms" if values.get("ch") == "sms" else "email")
+        said = values.get("ch")  # of a link: signed with it, for when the outbox does not have the message any more
+        channel = (effect.channel if effect else None) or (said if isinstance(said, str) and said else "email")
         subject = values.get("s") if isinstance(values.get("s"), str) else None
         if subject is None and effect is not None and isinstance(effect.primary, str) and channel == "email":
             subject = effect.primary
