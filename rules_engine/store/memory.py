@@ -84,14 +84,14 @@ class MemoryStore:
         for arrival in arrivals:
             if isinstance(arrival.cause, Wake):
                 raise BadData("a wake-up is not for the log")
+        told = [self._suppressed(arrival) for arrival in arrivals]
+        prints = [codec.fingerprint(arrival.cause, arrival.undated) for arrival in told]  # raises BadData: all of them are kept or none
         duplicates: list[int] = []
         conflicts: list[int] = []
-        for index, arrival in enumerate(arrivals):
+        for index, (arrival, print_) in enumerate(zip(told, prints, strict=True)):
             if codec.mark("memory", "event", arrival.source, arrival.cause.id) in self._forgotten:
                 duplicates.append(index)
                 continue
-            arrival = self._suppressed(arrival)
-            print_ = codec.fingerprint(arrival.cause, arrival.undated)
             self._addresses.update({(kind, address): contact for kind, address, contact in codec.addresses(arrival.cause)})
             known = self._ids.get((arrival.source, arrival.cause.id))
             if known is None:

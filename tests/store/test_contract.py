@@ -6,11 +6,13 @@ import pytest
 
 from rules_engine.decisions import Decision, Effect
 from rules_engine.facts import ContactChange, Event, Wake
+from rules_engine.service.ingest import record_each
 from rules_engine.store.port import (
     CLAIM,
     SOURCE_CONTACTS,
     SOURCE_ENGINE,
     Arrival,
+    BadData,
     Block,
     ContactRow,
     Erased,
@@ -540,3 +542,13 @@ def test_a_contact_is_found_by_the_address_it_was_last_told_to_have(store):
     assert store.contact_at("phone", "004917012345") == "ana"
     tell("3", "carl", email="ana@example.com")
     assert store.contact_at("email", "ana@example.com") == "carl", "the last word counts"
+
+
+def test_what_is_nested_too_deeply_for_any_writer_is_bad_data_and_costs_nothing_else(store):
+    deep = []
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(BadData, match="nested too deeply"):
+        store.record_events([event("good"), event("deep", value=deep)])
+    assert [fate.status for fate in record_each(store, [event("good"), event("deep", value=deep)])] == ["accepted", "rejected"]
+    assert [row.cause.id for row in store.read_log(0, 9)] == ["good"]

@@ -45,6 +45,14 @@ def test_a_webhook_may_change_a_contact(make):
     assert isinstance(change, ContactChange) and change.contact == "ana" and change.attributes == {"plan": "paid"}
 
 
+def test_a_webhook_that_is_nested_too_deeply_is_refused(make):
+    site = make(webhooks={"shop": SHOP, "gate": {"kind": "delivery", "secret": SECRET}})
+    body = json.dumps({**PAID, "more": "HERE"}).replace('"HERE"', "[" * 1_005 + "]" * 1_005).encode()
+    for name in ("shop", "gate"):
+        answer = send(site, body, name=name)
+        assert answer.status_code == 422 and "more than 100 levels" in answer.json()["detail"]
+
+
 def test_security_only_a_fresh_webhook_with_a_fitting_signature_counts(make):
     site = make(webhooks={"shop": SHOP})
     for answer in (
