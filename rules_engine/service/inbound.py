@@ -22,7 +22,7 @@ MAX_PARTS = 100
 MAX_NAMES = 20  # messages that one mail may be about
 MAX_TEXT = 2_000  # characters of an answer that are kept
 MAX_REASON = 300
-MAX_CONTENT_FIELD = 4_000  # characters of Content-Type and its like; the standard parser's time for them grows with the square
+MAX_CONTENT_FIELD = 2_000  # characters of Content-Type and its like; the standard parser's time for them grows with the square
 
 _HANDLE = re.compile(r"msg_[0-9a-f]{32}(?:\.[0-9a-f]{12}\b)?")  # with its proof, see `rules_engine.links`
 _MESSAGE_ID = re.compile(r"<([^<>@\s]{16,200})@[^<>@\s]{1,200}>")

@@ -165,8 +165,8 @@ def test_a_mail_with_a_long_description_of_a_part_is_put_aside(store, clock, nam
     long = f"{name}: multipart/mixed; a=\"" + ";" * 20_000 + "\r\n"
     for mail in (reply(long), reply("Content-Type: multipart/mixed; boundary=b\r\n", f"--b\r\n{long}\r\nx\r\n--b--\r\n")):
         mark, reason = mailbox.judge(store, clock, item(mail))
-        assert mark.kind == "aside" and "more than 4,000 characters" in reason and name in reason
-    assert inbound.read(reply("Content-Type: text/plain;" + "\r\n a=b;" * 400 + "\r\n")).kind == "reply"
+        assert mark.kind == "aside" and "more than 2,000 characters" in reason and name in reason
+    assert inbound.read(reply("Content-Type: text/plain;" + "\r\n a=b;" * 200 + "\r\n")).kind == "reply"
     assert inbound.read(reply("To: " + "somebody@shop.example,\r\n " * 4_000 + "x@shop.example\r\n")).kind == "reply"
 
 
