@@ -11,9 +11,10 @@ from typing import Any
 
 from starlette.requests import Request
 
+from rules_engine.actions import Change
 from rules_engine.clock import Clock
 from rules_engine.engine import merged_into
-from rules_engine.facts import Event
+from rules_engine.facts import ContactChange, Event
 from rules_engine.service.ingest import Fate, ReadContact, ReadEvent
 from rules_engine.service.keys import split_key
 from rules_engine.service.web.auth import require_token
@@ -25,7 +26,7 @@ from rules_engine.service.web.settings import WebSettings
 from rules_engine.service.web.signatures import TOLERANCE, Once
 from rules_engine.service.web.writer import Then, Writer
 from rules_engine.store import codec
-from rules_engine.store.port import Arrival, EffectRow, Store, StoreError
+from rules_engine.store.port import SOURCE_CONTACTS, Arrival, EffectRow, Store, StoreError
 
 SOURCE_WEB = "web"  # what browsers and mail programs tell; ids made by us
 PATIENCE = 30.0  # seconds that a request waits for its commit
@@ -173,6 +174,18 @@ class Web:
         kept = {key: clean(value) for key, value in (data or {}).items() if value not in (None, "")}
         event = Event(id, name, contact, self.clock.now() if at is None else at, clean(subject) or None, kept)
         return [Arrival(event, source, undated=at is None)]
+
+    def unsubscribed(self, channel: str, contact: str, id: str, subject: str | None = None, data: Mapping[str, Any] | None = None,
+                     at: int | None = None, source: str = SOURCE_WEB) -> list[Arrival]:  # fmt: skip
+        """That a contact wants no more of a channel: its event, and where that does not take the consent back (a plugin may declare none, or
+        one that changes nothing), a change of the contact besides."""
+        name, withdrawn = f"{channel}.unsubscribed", f"consent.{channel}"
+        found = self.event(name, contact, id, subject, data, at, source)
+        info = self.model.events.get(name)
+        if info is None or info.source is None or Change("set", withdrawn, False) not in info.source.changes:
+            change = ContactChange(f"{source}:{id}", contact, self.clock.now() if at is None else at, {withdrawn: False})
+            found.append(Arrival(change, SOURCE_CONTACTS, undated=at is None))
+        return found
 
     def identified(self, visitor: str, contact: str) -> list[Arrival]:
         """That a visitor is a known contact: the engine merges them. Told once a day."""

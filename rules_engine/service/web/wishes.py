@@ -9,8 +9,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rules_engine.actions import Change
-from rules_engine.facts import ContactChange
 from rules_engine.service.web import bodies, pages
 from rules_engine.service.web.core import Web
 from rules_engine.service.web.problems import PersonalProblem
@@ -42,11 +40,7 @@ async def post_unsubscribe(web: Web, request: Request) -> Response:
         raise PersonalProblem(400, "no-wish", "This request does not say that you want to unsubscribe. Use the button of the page.")
     channel, subject, data = web.of_message(values, await web.effect(values.get("e")))
     reason = "one-click" if one_click else "page"
-    arrivals = _unsubscribed(web, values["c"], channel, subject, {**data, "reason": reason})
-    if not _withdraws(web, channel):
-        change = ContactChange(f"unsubscribe:{web.chance()}", values["c"], web.clock.now(), {f"consent.{channel}": False})
-        arrivals.append(Arrival(change, SOURCE_CONTACTS))
-    await _record(web, arrivals)
+    await _record(web, _unsubscribed(web, values["c"], channel, subject, {**data, "reason": reason}))
     return pages.page("You are unsubscribed", pages.paragraph(f"You will get no more {CHANNELS.get(channel, channel)} from us."))
 
 
@@ -55,13 +49,7 @@ def _unsubscribed(web: Web, contact: str, channel: str, subject: str | None, dat
     id = f"unsubscribe:{web.chance()}"
     if channel == "sms":
         data = {key: value for key, value in data.items() if key != "reason"}
-    return web.event(f"{channel}.unsubscribed", contact, id, subject, data)
-
-
-def _withdraws(web: Web, channel: str) -> bool:
-    """Whether the channel's event takes the consent back by itself. A plugin may declare none, or one that changes nothing."""
-    info = web.model.events.get(f"{channel}.unsubscribed")
-    return info is not None and info.source is not None and Change("set", f"consent.{channel}", False) in info.source.changes
+    return web.unsubscribed(channel, contact, id, subject, data)
 
 
 async def _record(web: Web, arrivals: Sequence[Arrival]) -> None:
