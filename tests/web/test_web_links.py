@@ -122,6 +122,16 @@ def test_the_redirect_works_while_the_store_is_locked_and_the_visit_is_kept(site
     assert sorted(row.cause.name for row in site.store.read_log(0, 9)) == ["email.clicked", "email.opened"]
 
 
+def test_visits_keep_out_nothing_that_is_acknowledged(site):
+    """The picture comes and the click leads on; neither is kept while much waits."""
+    site.web.writer._waiting, before = site.web.writer._max_queue // 2, site.web.writer._waiting
+    assert site.http.get(f"/o/{site.token('open')}.gif").status_code == 200
+    assert site.http.get(f"/c/{site.token('click', u=TARGET)}").status_code == 302
+    assert site.http.post(f"/u/{site.token('unsubscribe')}", data={"confirm": "yes"}).status_code == 200
+    assert [event.name for event in site.events()] == ["email.unsubscribed"]
+    site.web.writer._waiting = before
+
+
 def test_the_values_of_a_key_come_apart_as_the_engine_joined_them():
     from rules_engine.engine.journey import _key
 

@@ -101,8 +101,8 @@ class Web:
 
     async def visit(self, arrivals: Sequence[Arrival]) -> None:
         """Records a visit, and waits for it a little: a person is on the way. What can't be written now is kept in memory and written when it
-        can be; a process that is killed before that loses it."""
-        if not arrivals:
+        can be; a process that is killed before that loses it. While too much waits, it is not recorded."""
+        if not arrivals or not self.writer.takes_visits():
             return
         future = self.writer.submit(arrivals, keep=True)
         try:
