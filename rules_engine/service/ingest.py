@@ -417,19 +417,18 @@ def json_line(number: int, text: str, value: Any, what: str) -> Line:
     return Line(number, text, value)
 
 
-def too_deep(value: Any) -> bool:
-    """Whether lists and maps stand inside one another in more than MAX_DATA_NESTING levels."""
-    level = [value] if isinstance(value, dict | list) else []
-    for _ in range(MAX_DATA_NESTING):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return False
-    return True
+def too_deep(value: Any, levels: int = MAX_DATA_NESTING) -> bool:
+    """Whether lists and maps of a JSON value stand inside one another in more than so many levels."""
+    kind = type(value)
+    if kind is not dict and kind is not list:
+        return False
+    if not levels:
+        return True
+    for inner in value.values() if kind is dict else value:
+        kind = type(inner)
+        if (kind is dict or kind is list) and too_deep(inner, levels - 1):  # asked before the call, which costs more
+            return True
+    return False
 
 
 def json_reason(line: bytes, error: Exception) -> str:
