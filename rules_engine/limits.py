@@ -10,6 +10,7 @@ MAX_FIRINGS = 1_000               # rule firings and steps in one tick of one co
 MAX_EMIT_DEPTH = 20               # events that caused one another within one tick
 MAX_INSTANCES = 1_000             # active instances of one contact
 MAX_EVENT_BYTES = 100_000         # one event's JSON
+MAX_DATA_NESTING = 100            # lists and maps inside one another in a record; JSON writers and recursive walks give up beyond
 MAX_CONTACT_BYTES = 1_000_000     # one contact's state as JSON
 MAX_DURATION_YEARS = 100          # a longer delay is a typing mistake
 MAX_RENDERED_BYTES = 1_000_000    # one rendered template

@@ -54,7 +54,9 @@ def proven_handle(key: str, effect: str) -> str:
 
 def signed_link(base: str, key: str, purpose: str, values: Mapping[str, Any]) -> str:
     """A link below the public address `base` that only Camp can have made. purpose: open | click | unsubscribe | preferences |
-    view | asset. Raises ValueError for another purpose or an empty key."""
+    view | asset. values: c, the contact's id; e, `Call.key`; s, the template; m, the campaign; ch, the channel (e-mail without it,
+    where the outbox does not have the message any more); u, the target of a click; f, the file of an asset. Raises ValueError for
+    another purpose or an empty key."""
     from rules_engine import links
 
     return links.url(base, key, purpose, values)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from email import message_from_bytes, message_from_string
 from email.header import decode_header
 from email.message import Message
+from email.policy import Compat32
 from typing import Any, NamedTuple
 
 MAX_BYTES = 500_000  # of a mail that are looked at; a report stands at its beginning
@@ -21,6 +22,7 @@ MAX_PARTS = 100
 MAX_NAMES = 20  # messages that one mail may be about
 MAX_TEXT = 2_000  # characters of an answer that are kept
 MAX_REASON = 300
+MAX_CONTENT_FIELD = 2_000  # characters of Content-Type and its like; the standard parser's time for them grows with the square
 
 _HANDLE = re.compile(r"msg_[0-9a-f]{32}(?:\.[0-9a-f]{12}\b)?")  # with its proof, see `rules_engine.links`
 _MESSAGE_ID = re.compile(r"<([^<>@\s]{16,200})@[^<>@\s]{1,200}>")
@@ -37,6 +39,9 @@ _HARD = re.compile(
 )
 _SOFT = re.compile(r"quota|mailbox (is )?full|over limit|temporar|try again|greylist|spam|block|policy|too large", re.IGNORECASE)
 _AWAY = re.compile(r"^\s*(automatic reply|auto(matic)? ?response|auto-?reply|out of (the )?office|abwesenheit|réponse automatique)", re.IGNORECASE)
+
+_HIDDEN = re.compile(r"<(script|style|blockquote)\b", re.IGNORECASE | re.ASCII)
+_END_TAGS = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE | re.ASCII) for name in ("script", "style", "blockquote")}
 
 NOT_THE_ADDRESS = re.compile(r"5\.(2\.[23]|3\.\d+|4\.\d+|7\.\d+)$")
 """Permanent, but about a full mailbox, the message, the network or a policy (RFC 3463): no reason to write to an address never again."""
@@ -58,12 +63,25 @@ class Finding(NamedTuple):
     text: str = ""
 
 
+class _Policy(Compat32):
+    """The parser's usual one, without long descriptions of a part, wherever in the mail it stands."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        """The name and the value of a field. Raises Unreadable."""
+        if sourcelines[0][:8].lower() == "content-" and sum(map(len, sourcelines)) > MAX_CONTENT_FIELD:
+            raise Unreadable(f"its field {sourcelines[0].partition(':')[0]} has more than {MAX_CONTENT_FIELD:,} characters")
+        return super().header_source_parse(sourcelines)
+
+
+_POLICY = _Policy()
+
+
 def read(data: bytes) -> Finding:
     """What the mail says. Raises Unreadable, and nothing else whatever the bytes are."""
     if not data.strip():
         raise Unreadable("it is empty")
     try:
-        return _read(message_from_bytes(data[:MAX_BYTES]), data)
+        return _read(message_from_bytes(data[:MAX_BYTES], policy=_POLICY), data)
     except Unreadable:
         raise
     except RecursionError:
@@ -136,7 +154,7 @@ def _hard(code: str, words: str) -> bool:
 def _feedback(mail: Message, parts: list[Message], part: Message, own: str) -> Finding:
     """RFC 5965: somebody pressed "this is spam". Other feedback (not-spam, auth-failure) is no complaint."""
     content = part.get_payload()
-    fields = content[0] if isinstance(content, list) and content else message_from_string(str(content or ""))
+    fields = content[0] if isinstance(content, list) and content else message_from_string(str(content or ""), policy=_POLICY)
     kind = line(_header(fields, "Feedback-Type")).lower() if isinstance(fields, Message) else ""
     names = _names(*_original_ids(parts)) or _named_anywhere(mail, parts)
     return Finding("complaint" if kind in ("abuse", "fraud", "virus", "opt-out") else "other", own, names, reason=kind[:MAX_REASON])
@@ -205,9 +223,20 @@ def _text(part: Message) -> str:
         text = octets.decode("utf-8", "replace")
     if part.get_content_subtype() != "html":
         return text
-    text = re.sub(r"(?is)<(script|style|blockquote)\b.{0,100000}?</\1\s*>", " ", text[:100_000])
+    text = _shown(text[:100_000])
     text = re.sub(r"<[^<>]{0,2000}>", " ", re.sub(r"(?i)<(br|/p|/div)\b[^<>]{0,200}>", "\n", text))
     return re.sub(r"[^\S\n]+", " ", html.unescape(text))
+
+
+def _shown(text: str) -> str:
+    """HTML without scripts, styles and quotations; one that doesn't end takes all that follows. In one pass: a single pattern for the whole
+    of it would look for the end from each beginning anew, for seconds, while all threads wait."""
+    kept, at = [], 0
+    while found := _HIDDEN.search(text, at):
+        kept.append(text[at : found.start()])
+        end = _END_TAGS[found[1].lower()].search(text, found.end())
+        at = end.end() if end is not None else len(text)
+    return " ".join([*kept, text[at:]])
 
 
 # ---------------------------------------------------------------- which message
@@ -221,7 +250,7 @@ def _original_ids(parts: list[Message]) -> list[str]:
         if part.get_content_type() in ("message/rfc822", "message/global") and isinstance(content, list) and content:
             found.append(_header(content[0], "Message-ID"))
         elif part.get_content_type() in ("text/rfc822-headers", "message/rfc822-headers"):
-            found.append(_header(message_from_string(_text(part) or str(content)[:MAX_BYTES]), "Message-ID"))
+            found.append(_header(message_from_string(_text(part) or str(content)[:MAX_BYTES], policy=_POLICY), "Message-ID"))
     return found
 
 

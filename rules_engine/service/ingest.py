@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple
 import orjson
 
 from rules_engine.facts import ContactChange, Event
-from rules_engine.limits import MAX_EVENT_BYTES, MAX_NAME_LENGTH
+from rules_engine.limits import MAX_DATA_NESTING, MAX_EVENT_BYTES, MAX_NAME_LENGTH
 from rules_engine.service import faults as points
 from rules_engine.store.port import SOURCE_CONTACTS, SOURCE_EVENTS, Arrival, BadData, Store, StoreError
 
@@ -405,10 +405,30 @@ def json_lines(stream: Any) -> Iterator[Line]:
         except orjson.JSONDecodeError as error:
             yield Line(number, text, None, json_reason(line, error))
             continue
-        if isinstance(record, dict):
-            yield Line(number, text, record)
-        else:
-            yield Line(number, text, None, "the line is no JSON object {…}")
+        yield json_line(number, text, record, "line")
+
+
+def json_line(number: int, text: str, value: Any, what: str) -> Line:
+    """A record from a JSON value, or why it can be none. what: it is called in the reason."""
+    if not isinstance(value, dict):
+        return Line(number, text, None, f"the {what} is no JSON object {{…}}")
+    if too_deep(value):
+        return Line(number, text, None, f"the {what} is nested more than {MAX_DATA_NESTING} levels deep")
+    return Line(number, text, value)
+
+
+def too_deep(value: Any, levels: int = MAX_DATA_NESTING) -> bool:
+    """Whether lists and maps of a JSON value stand inside one another in more than so many levels."""
+    kind = type(value)
+    if kind is not dict and kind is not list:
+        return False
+    if not levels:
+        return True
+    for inner in value.values() if kind is dict else value:
+        kind = type(inner)
+        if (kind is dict or kind is list) and too_deep(inner, levels - 1):  # asked before the call, which costs more
+            return True
+    return False
 
 
 def json_reason(line: bytes, error: Exception) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,14 @@ class Waiting(NamedTuple):
     oldest: int | None
 
 
+class _Mark(NamedTuple):
+    """What changes when somebody writes to a file; a rename leaves it as it is."""
+
+    inode: int
+    size: int
+    written: int  # ns
+
+
 class Spool:
     """One folder, served by the service's own thread. `beat` does at most one batch of one file."""
 
@@ -53,13 +62,14 @@ class Spool:
         self.folder, self._store, self._clock = folder, store, clock
         self._read_event, self._read_contact = readers
         self._quiet, self._keep = quiet, keep_days
-        self._seen: dict[str, tuple[int, int, int]] = {}
-        self._work: tuple[Path, Generator[None, None, ingest.Ingested]] | None = None
+        self._seen: dict[str, _Mark] = {}
+        self._work: tuple[Path, _Mark, Generator[None, None, ingest.Ingested]] | None = None
         self._swept = self._looked = 0
         self._stuck: set[tuple[str, int]] = set()  # can't even be moved away; told once
 
     def beat(self) -> bool:
-        """A little work; whether there was some. Raises StoreError; the file is then begun again."""
+        """A little work; whether there was some. Raises StoreError; the file is then begun again. Whatever else the folder's disk refuses
+        is told in the log."""
         if self._work is None:
             now = self._clock.now()
             if 0 <= now - self._looked < 1_000:
@@ -86,47 +96,45 @@ class Spool:
         before, self._seen = self._seen, {}
         ready: list[tuple[int, str]] = []
         now = self._clock.now()
-        try:
-            with os.scandir(self.folder) as entries:
-                for entry, _ in zip(entries, range(LOOK), strict=False):
-                    if entry.name.startswith(".") or entry.name.endswith(IGNORED) or entry.is_dir(follow_symlinks=False):
+        with _told(f"the spool {self.folder} can't be read"), suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry, _ in zip(entries, range(LOOK), strict=False):
+                if entry.name.startswith(".") or entry.name.endswith(IGNORED):
+                    continue
+                with _told(f"{entry.name} can't be looked at"), suppress(FileNotFoundError):
+                    if entry.is_dir(follow_symlinks=False):
                         continue
-                    status = entry.stat(follow_symlinks=False)
-                    mark = (status.st_ino, status.st_size, status.st_mtime_ns)
-                    self._seen[entry.name] = mark
-                    written = status.st_mtime_ns // 1_000_000
+                    self._seen[entry.name] = mark = _mark(entry.stat(follow_symlinks=False))
+                    written = mark.written // 1_000_000
                     if (
                         before.get(entry.name) == mark
                         and written <= now - self._quiet * 1000
                         and (entry.name, written) not in self._stuck
                     ):
                         ready.append((written, entry.name))
-        except FileNotFoundError:
-            return None
         return self.folder / min(ready)[1] if ready else None
 
     def _begin(self, path: Path) -> None:
-        kind = kind_of(path.name)
+        kind, mark = kind_of(path.name), self._seen[path.name]
         if kind is None:
             self._fail(path, "its name must begin with events or contacts and end in .jsonl or .csv, or one of them and .gz")
-        elif path.is_symlink() or not path.is_file():
+        elif os.path.islink(path) or not os.path.isfile(path):
             self._fail(path, "it is no plain file")
         elif kind == "events":
-            self._work = path, ingest.event_steps(self._store, path, self._read_event)
+            self._work = path, mark, ingest.event_steps(self._store, path, self._read_event)
         else:
-            self._work = path, ingest.contact_steps(self._store, path, self._read_contact)
+            self._work = path, mark, ingest.contact_steps(self._store, path, self._read_contact)
 
     # ------------------------------------------------------------ one batch
 
     def _step(self) -> bool:
         if self._work is None:
             return True
-        path, steps = self._work
+        path, mark, steps = self._work
         try:
             next(steps)
         except StopIteration as end:
             self._work = None
-            self._end(path, end.value)
+            self._end(path, mark, end.value)
         except StoreError:
             self._work = None
             raise
@@ -135,7 +143,9 @@ class Spool:
             self._fail(path, f"it can't be read: {error}")
         return True
 
-    def _end(self, path: Path, done: ingest.Ingested) -> None:
+    def _end(self, path: Path, mark: _Mark, done: ingest.Ingested) -> None:
+        if self._grew(path, mark):
+            return
         if done.incomplete:
             self._fail(path, f"{done.incomplete}; the lines before it are in", done.rejected_file)
         elif done.lines and done.rejected == done.lines:
@@ -145,7 +155,10 @@ class Spool:
                 done.rejected_file,
             )
         else:
-            self._move(path, "done", done.rejected_file)
+            moved = self._move(path, "done", done.rejected_file)
+            if moved is not None and self._grew(moved, mark):  # between that look and the move
+                with _told(f"{moved.name} can't be put back"):
+                    os.rename(moved, _free(path))
             said = log.warning if done.rejected or done.conflicts else log.info
             said(
                 "%s is in: %d new, %d known, %d rejected, %d conflicts",
@@ -157,21 +170,27 @@ class Spool:
                 extra=about(what="spool.done", file=path.name),
             )
 
+    def _grew(self, path: Path, mark: _Mark) -> bool:
+        """Whether somebody has written to the file since it was begun: what came behind the last line that was read is not in. It is read
+        again once it is quiet."""
+        with _told(f"{path.name} can't be looked at"):
+            if _mark(path.lstat()) != mark:
+                log.info("%s changed while it was read; it is read again", path.name, extra=about(what="spool.again", file=path.name))
+                return True
+        return False
+
     def _fail(self, path: Path, reason: str, rejected: Path | None = None) -> None:
         log.error("%s can't be used: %s", path.name, reason, extra=about(what="spool.failed", file=path.name))
         moved = self._move(path, "failed", rejected)
         if moved is not None:
-            moved.with_name(moved.name + ".reason").write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
+            with _told(f"{moved.name}.reason can't be written"):
+                moved.with_name(moved.name + ".reason").write_text(reason + "\n", encoding="utf-8", errors="backslashreplace")
 
     def _move(self, path: Path, where: str, rejected: Path | None) -> Path | None:
         target = self.folder / where / path.name
         try:
             target.parent.mkdir(mode=0o700, exist_ok=True)
-            number = 1
-            while target.exists():  # a file of that name came before
-                number += 1
-                stem, dot, ending = path.name.partition(".")
-                target = target.with_name(f"{stem}-{number}{dot}{ending}")
+            target = _free(target)
             os.rename(path, target)
             if rejected is not None:
                 os.replace(rejected, target.with_name(target.name + ".rejected.jsonl"))
@@ -183,8 +202,8 @@ class Spool:
                 error.strerror,
                 extra=about(what="spool.stuck", file=path.name),
             )
-            if path.exists():
-                self._stuck.add((path.name, path.stat().st_mtime_ns // 1_000_000))
+            with suppress(OSError):  # moved, or gone: then it is not in the way
+                self._stuck.add((path.name, path.lstat().st_mtime_ns // 1_000_000))
             return None
         return target
 
@@ -197,9 +216,34 @@ class Spool:
             return
         self._swept = now
         folder = self.folder / "done"
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if path.is_file() and path.stat().st_mtime_ns // 1_000_000 < now - self._keep * DAY:
-                path.unlink(missing_ok=True)
+        with _told(f"{folder} can't be swept"):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                with _told(f"{path.name} can't be removed from done/"):
+                    if path.is_file() and path.stat().st_mtime_ns // 1_000_000 < now - self._keep * DAY:
+                        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """What the disk refuses costs this one thing and a line in the log; the service goes on."""
+    try:
+        yield
+    except OSError as error:
+        log.error("%s: %s", what, error.strerror or error, extra=about(what="spool.trouble"))
+
+
+def _mark(status: os.stat_result) -> _Mark:
+    return _Mark(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _free(path: Path) -> Path:
+    """The path, or one with a number where a file of that name came before."""
+    stem, dot, ending = path.name.partition(".")
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{stem}-{number}{dot}{ending}")
+    return free
 
 
 def kind_of(name: str) -> str | None:

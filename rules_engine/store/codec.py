@@ -19,12 +19,16 @@ KINDS = ("event", "contact", "wake")
 
 
 def dump(value: Any) -> bytes:
-    """JSON. What only JSON's slower writer can say (lone surrogates, huge numbers, keys that are no texts) is still said."""
+    """JSON. What only JSON's slower writer can say (lone surrogates, huge numbers, keys that are no texts) is still said. Raises BadData for
+    what is nested too deeply for either."""
     try:
         # Copied: orjson's own result keeps the buffer it was written into, 4 KB for 400 bytes, and states are cached by the thousand.
         return bytes(memoryview(orjson.dumps(value, default=str)))
     except TypeError:
-        return json.dumps(value, default=str, separators=(",", ":")).encode()
+        try:
+            return json.dumps(value, default=str, separators=(",", ":")).encode()
+        except RecursionError:
+            raise BadData("it is nested too deeply") from None
 
 
 def load(data: bytes) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
 import logging
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -236,6 +238,67 @@ def test_a_bad_file_goes_to_failed_with_a_reason(spool, name, content):
         return
     assert (spool.folder / "failed" / name).read_bytes() == content
     assert len((spool.folder / "failed" / f"{name}.reason").read_text()) > 20 and look(spool.folder).failed == 1
+
+
+def test_what_the_disk_refuses_costs_a_line_in_the_log_and_no_file(spool, monkeypatch, caplog):
+    caplog.set_level(logging.ERROR, "camp.spool")
+    long = "events" + "x" * 240 + ".jsonl"  # too long for a name with .reason behind it
+    (spool.folder / long).write_text("nonsense\n")
+    (spool.folder / "events.jsonl").write_text(lines(range(3)))
+    spool.work()
+    assert (spool.folder / "failed" / long).exists() and (spool.folder / "done" / "events.jsonl").exists()
+    (spool.folder / "rows.jsonl").write_text("x")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(full))
+        spool.work()
+    assert (spool.folder / "failed" / "rows.jsonl").read_bytes() == b"x" and "rows.jsonl.reason can't be written: No space left" in caplog.text
+    for name in ("events-2.jsonl", "events-3.jsonl"):
+        (spool.folder / "done" / name).write_text("")
+        os.utime(spool.folder / "done" / name, (1, 1))
+    remove, spool._keep = Path.unlink, 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda path, **more: os.unlink("/proc/version") if path.name == "events-2.jsonl" else remove(path, **more))
+        spool.clock.sleep(4_000_000)
+        spool.work()
+    assert [path.name for path in (spool.folder / "done").iterdir()] == ["events-2.jsonl"] and "can't be removed from done/" in caplog.text
+    spool.folder.rename(spool.folder.with_name("away"))
+    spool.folder.write_text("a file now")
+    spool.work()
+    assert "can't be read: Not a directory" in caplog.text and spool.store.counts().events["new"] == 3
+
+
+@pytest.mark.parametrize("when", ["before the move", "in the move"])
+def test_lines_that_come_behind_the_last_one_that_was_read_are_read_too(spool, monkeypatch, when):
+    path, rename = spool.folder / "events.jsonl", os.rename
+    path.write_text(lines(range(600)))
+
+    def append(*numbers):
+        with (path if path.exists() else spool.folder / "done" / "events.jsonl").open("a") as stream:
+            stream.write(lines(numbers))
+
+    def renamed(source, target):
+        rename(source, target)
+        if target.parent.name == "done" and spool.store.counts().events["new"] == 600:
+            append(600)
+
+    monkeypatch.setattr(os, "rename", renamed if when == "in the move" else rename)
+    while not spool.store.counts().events["new"]:
+        spool.clock.sleep(6_000)
+        spool.beat()
+    if when == "before the move":
+        monkeypatch.setattr(Spool, "_end", lambda *args, end=Spool._end: (monkeypatch.undo(), append(600), end(*args)))
+    spool.work()
+    assert spool.store.counts().events["new"] == 601
+    assert [len(path.read_text().splitlines()) for path in (spool.folder / "done").iterdir()] == [601] and not path.exists()
+
+
+def test_a_line_that_is_nested_too_deeply_is_rejected(spool):
+    deep = lines([1], data={"a": "HERE"}).replace('"HERE"', "[" * 1_000 + "]" * 1_000)
+    (spool.folder / "events.jsonl").write_text(deep + lines([2]))
+    spool.work()
+    assert spool.store.counts().events["new"] == 1
+    assert "nested" in (spool.folder / "done" / "events.jsonl.rejected.jsonl").read_text()
 
 
 def test_links_and_pipes_are_not_followed(spool, tmp_path):

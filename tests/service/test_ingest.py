@@ -111,6 +111,17 @@ def test_a_bad_line_costs_only_itself(store, write):
     assert not path.with_name("events.jsonl.rejected.jsonl").exists(), "what an earlier run kept aside is judged anew"
 
 
+@pytest.mark.parametrize("depth", [300, 900, 1_000, 100_000])
+def test_a_line_that_is_nested_too_deeply_costs_only_itself(store, write, depth):
+    """orjson reads more levels than it writes, and Python's own writer raises RecursionError."""
+    deep = line("deep", data={"a": "HERE"}).replace('"HERE"', "[" * depth + "]" * depth)
+    fits = line("fits", data={"a": "HERE"}).replace('"HERE"', "[" * 98 + "]" * 98)
+    path = write("\n".join([deep, fits, line("e2"), '{"id": 1, "plan": ' + "[" * depth + "]" * depth + "}"]))
+    assert ingest.import_events(store, path, read_event)[:5] == (4, 2, 0, 0, 2)
+    assert all(("nested more than 100 levels" if depth < 1_024 else "longer" if depth > 90_000 else "") in item["reason"] for item in rejected(path))
+    assert ingest.import_contacts(store, path, read_contact).rejected == 2
+
+
 def test_a_conflict_is_kept_aside_and_the_first_stands(store, write):
     path = write(line("e1", data={"total": 1}) + "\n" + line("e1", data={"total": 2}))
     done = ingest.import_events(store, path, read_event)

@@ -150,6 +150,26 @@ def test_what_is_no_mail_is_unreadable(data):
         inbound.read(data)
 
 
+@pytest.mark.parametrize(("html", "text"), [
+    ("a<script>x</script>b<STYLE type=x>y</style >c", "a b c"), ("a<blockquote>x</blockquote><p>b", "a b"), ("a<script>x<script>y", "a"),
+    ("a<scripted>b</scripted>", "a b"), ("a<\u017fcript>b", "a b"), ("<script" * 14_000, ""), ("a" + "<style></style>" * 6_000 + "b", "a b"),
+])  # fmt: skip
+def test_what_html_does_not_show_is_no_answer(html, text):
+    mail = reply("Content-Type: text/html; charset=utf-8\r\n", html)
+    assert " ".join(inbound.read(mail).text.split()) == text
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "content-disposition"])
+def test_a_mail_with_a_long_description_of_a_part_is_put_aside(store, clock, name):
+    """The standard parser needs minutes for it."""
+    long = f"{name}: multipart/mixed; a=\"" + ";" * 20_000 + "\r\n"
+    for mail in (reply(long), reply("Content-Type: multipart/mixed; boundary=b\r\n", f"--b\r\n{long}\r\nx\r\n--b--\r\n")):
+        mark, reason = mailbox.judge(store, clock, item(mail))
+        assert mark.kind == "aside" and "more than 2,000 characters" in reason and name in reason
+    assert inbound.read(reply("Content-Type: text/plain;" + "\r\n a=b;" * 200 + "\r\n")).kind == "reply"
+    assert inbound.read(reply("To: " + "somebody@shop.example,\r\n " * 4_000 + "x@shop.example\r\n")).kind == "reply"
+
+
 def test_hostile_mails_are_cut_to_size():
     deep = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(3_000))
     for data in (deep, reply(text="x" * 3_000_000), reply(extra="X: " + "y" * 400_000 + "\r\n"), reply(extra="References: " + f"<{OURS}@x> " * 9_000 + "\r\n")):

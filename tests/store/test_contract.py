@@ -8,6 +8,7 @@ import pytest
 
 from rules_engine.decisions import Decision, Effect
 from rules_engine.facts import ContactChange, Event, Wake
+from rules_engine.service.ingest import record_each
 from rules_engine.store.port import (
     CLAIM,
     SOURCE_CONTACTS,
@@ -613,3 +614,13 @@ def test_reasons_and_details_are_kept_with_what_no_database_takes_made_visible(s
     store.audit(odd, "said", odd, 400)
     assert (store.set_aside()[0].reason, store.effect("f1").detail, store.audits()[0][1:]) == (plain, plain, (plain, "said", plain))
     assert store.find_effect(plain).id == "f1"
+
+
+def test_what_is_nested_too_deeply_for_any_writer_is_bad_data_and_costs_nothing_else(store):
+    deep = []
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(BadData, match="nested too deeply"):
+        store.record_events([event("good"), event("deep", value=deep)])
+    assert [fate.status for fate in record_each(store, [event("good"), event("deep", value=deep)])] == ["accepted", "rejected"]
+    assert [row.cause.id for row in store.read_log(0, 9)] == ["good"]

@@ -85,6 +85,20 @@ def test_a_bad_item_never_stops_the_others(site, lines):
     assert [event.id for event in site.events()] == ["e1", "e2"]
 
 
+@pytest.mark.parametrize("depth", [300, 1_005])
+def test_what_is_nested_too_deeply_is_refused_and_costs_only_itself(site, depth):
+    deep = json.dumps({**ORDER, "id": "deep", "data": {"extra": "HERE"}}).replace('"HERE"', "[" * depth + "]" * depth)
+    json_body = {"content-type": "application/json"}
+    assert "more than 100 levels" in problem(site.post("/v1/events", content=deep, headers=json_body), 422, "bad-item")
+    batch = f"[{deep},{json.dumps({**ORDER, 'data': {'x': 'y' * 100_001}})},{json.dumps(ORDER)}]"
+    for body, kind in ((batch, "application/json"), (f"{deep}\n\n{json.dumps(ORDER)}", "application/x-ndjson")):
+        answer = site.post("/v1/events", content=body, headers={"content-type": kind})
+        assert "more than 100 levels" in answer.json()["items"][0]["reason"] and answer.json()["items"][-1]["status"] in ("accepted", "duplicate")
+    assert site.post("/v1/contacts", content=deep, headers=json_body).status_code == 422
+    problem(site.post("/v1/identify", content=deep, headers=json_body), 422, "too-deep")
+    assert [event.id for event in site.events()] == ["e1"]
+
+
 def test_a_whole_batch_is_200_and_may_be_packed(site):
     body = gzip.compress(b"".join(json.dumps({**ORDER, "id": f"e{n}"}).encode() + b"\n" for n in range(1_000)))
     headers = {"content-type": "application/x-ndjson", "content-encoding": "gzip"}

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from rules_engine import links
+from rules_engine.service.ingest import Fate
 from rules_engine.service.web.core import split_key
 from rules_engine.store.database import sqlite3
 from tests.web.conftest import CHROME, KEY, NOW, SITE, VISITOR
@@ -121,6 +122,16 @@ def test_the_redirect_works_while_the_store_is_locked_and_the_visit_is_kept(site
     assert sorted(row.cause.name for row in site.store.read_log(0, 9)) == ["email.clicked", "email.opened"]
 
 
+def test_visits_keep_out_nothing_that_is_acknowledged(site):
+    """The picture comes and the click leads on; neither is kept while much waits."""
+    site.web.writer._waiting, before = site.web.writer._max_queue // 2, site.web.writer._waiting
+    assert site.http.get(f"/o/{site.token('open')}.gif").status_code == 200
+    assert site.http.get(f"/c/{site.token('click', u=TARGET)}").status_code == 302
+    assert site.http.post(f"/u/{site.token('unsubscribe')}", data={"confirm": "yes"}).status_code == 200
+    assert [event.name for event in site.events()] == ["email.unsubscribed"]
+    site.web.writer._waiting = before
+
+
 def test_the_values_of_a_key_come_apart_as_the_engine_joined_them():
     from rules_engine.engine.journey import _key
 
@@ -181,6 +192,22 @@ def test_unsubscribe_asks_by_get_and_acts_by_post(site):
     assert (event.name, event.contact, event.subject) == ("email.unsubscribed", "ana", "thanks")
     assert event.data == {"campaign": "orders", "reason": "page", "order_id": "A1"}
     assert site.http.post(f"/u/{token}", data={"x": "y"}).status_code == 400
+
+
+@pytest.mark.parametrize("values", [{"e": "whatsapp/1"}, {"e": "gone", "ch": "whatsapp"}])
+def test_an_unsubscribe_of_a_channel_without_an_event_of_its_own_is_kept(site, values):
+    """A third-party plugin's channel: nobody declares `whatsapp.unsubscribed`."""
+    site.effect("whatsapp/1", None, "whatsapp")
+    done = site.http.post(f"/u/{site.token('unsubscribe', **values)}", data={"confirm": "yes"})
+    assert done.status_code == 200 and "You are unsubscribed" in done.text
+    (change,) = site.events()
+    assert (change.contact, change.attributes, change.at) == ("ana", {"consent.whatsapp": False}, NOW)
+
+
+def test_an_unsubscribe_that_can_not_be_stored_is_not_confirmed(site):
+    site.web.writer._record = lambda jobs: [Fate("rejected", "it can't be stored")]
+    done = site.http.post(f"/u/{site.token('unsubscribe')}", data={"confirm": "yes"})
+    assert done.status_code == 422 and "unsubscribed" not in done.text and "can&#x27;t be stored" in done.text
 
 
 @pytest.mark.parametrize("form", ["urlencoded", "multipart"])

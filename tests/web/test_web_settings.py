@@ -39,7 +39,7 @@ def test_settings_come_with_their_secrets():
 
 
 @pytest.mark.parametrize(("table", "words"), [
-    ({"ur": "x"}, "did you mean `url`"), ({"url": "news.example"}, "[web] url"), ({"token": "short"}, "at least 16"), ({"secret": "short"}, "CAMP_WEB_SECRET"),
+    ({"ur": "x"}, "did you mean `url`"), ({"url": "news.example"}, "[web] url"), ({"token": "short"}, "(CAMP_WEB_TOKEN) must be at least 16"), ({"token_shop": "short"}, "CAMP_WEB_TOKEN_SHOP"), ({"secret": "short"}, "CAMP_WEB_SECRET"),
     ({"sites": ["https://a.example/path"]}, "without a path"), ({"sites": 7}, "list of texts"), ({"respect_dnt": "yes"}, "true or false"),
     ({"max_backlog": 0}, "above 0"), ({"forms": {"x": {"redirect": "/thanks"}}}, "[web.forms.x] redirect"), ({"forms": {"x y": {}}}, "small letters"),
     ({"forms": {"x": {"feilds": []}}}, "did you mean `fields`"), ({"webhooks": {"x": {}}}, "CAMP_WEB_WEBHOOKS_X_SECRET"),

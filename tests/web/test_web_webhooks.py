@@ -45,6 +45,14 @@ def test_a_webhook_may_change_a_contact(make):
     assert isinstance(change, ContactChange) and change.contact == "ana" and change.attributes == {"plan": "paid"}
 
 
+def test_a_webhook_that_is_nested_too_deeply_is_refused(make):
+    site = make(webhooks={"shop": SHOP, "gate": {"kind": "delivery", "secret": SECRET}})
+    body = json.dumps({**PAID, "more": "HERE"}).replace('"HERE"', "[" * 1_005 + "]" * 1_005).encode()
+    for name in ("shop", "gate"):
+        answer = send(site, body, name=name)
+        assert answer.status_code == 422 and "more than 100 levels" in answer.json()["detail"]
+
+
 def test_security_only_a_fresh_webhook_with_a_fitting_signature_counts(make):
     site = make(webhooks={"shop": SHOP})
     for answer in (
@@ -194,9 +202,44 @@ def test_the_own_shape_for_everybody_else(make):
     effect = handed_over(site, "g-1")
     told = send(site, {"event": "bounced", "message": "g-1", "kind": "hard", "reason": "gone", "at": "2026-03-02T08:59:00Z"}, name="gate")
     assert told.json()["reports"][0]["event"] == "email.bounced" and site.store.effect(effect).state == "bounced"
-    assert send(site, {"event": "nonsense"}, "m2", name="gate").json()["reports"] == []
+    for n, (bad, words) in enumerate([({"event": "nonsense"}, "`event` must be one of delivered, "), ({"event": "bounced", "kind": "other"}, "hard or soft"),
+                                      ({"event": "bounced", "channel": 7}, "`channel` must")]):  # fmt: skip
+        (told,) = send(site, {"message": "g-1", **bad}, f"bad{n}", name="gate").json()["reports"]
+        assert told["status"] == "ignored" and words in told["reason"]
     (event,) = site.events()
     assert (event.at, event.data["kind"], event.data["campaign"]) == (NOW - 60_000, "hard", "orders")
+
+
+def test_stop_by_any_gateway_ends_text_messages(make):
+    site = make(webhooks={"gate": {"kind": "delivery", "secret": SECRET}})
+    handed_over(site, "g-1", "sms")
+    site.contact("ben", phone="+420601999888")
+    answer = {"event": "replied", "address": "+420 601 999 888", "text": " Stop ", "channel": "sms"}
+    assert [report["event"] for report in send(site, answer, name="gate").json()["reports"]] == ["sms.replied", "sms.unsubscribed"]
+    assert send(site, answer, name="gate").json()["duplicates"] == 2
+    send(site, {"event": "replied", "message": "g-1", "text": "STOP"}, "m2", name="gate")  # of a known text message, without its channel
+    send(site, {**answer, "text": "stop it"}, "m3", name="gate")
+    assert [(event.name, event.contact) for event in site.events()] == [
+        ("sms.replied", "ben"), ("sms.unsubscribed", "ben"), ("sms.replied", "ana"), ("sms.unsubscribed", "ana"), ("sms.replied", "ben")]  # fmt: skip
+
+
+def test_the_channel_of_the_message_counts(make):
+    site = make(webhooks={"gate": {"kind": "delivery", "secret": SECRET}})
+    effect = handed_over(site, "g-1", "sms")
+    told = send(site, {"event": "bounced", "message": "g-1", "kind": "hard"}, name="gate").json()["reports"]
+    assert told == [{"status": "accepted", "reason": "no event is called sms.bounced", "contact": "ana"}]
+    assert site.store.effect(effect).state == "bounced" and site.events() == []
+    send(site, {"event": "clicked", "message": "g-1", "channel": "email", "url": "https://a.example"}, "m2", name="gate")
+    assert [event.name for event in site.events()] == ["sms.clicked"]
+
+
+def test_an_unsubscribe_in_a_plugins_own_channel_is_kept(make):
+    site = make(webhooks={"gate": {"kind": "delivery", "secret": SECRET}})
+    site.contact("ben", phone="+420601999888")
+    body = {"event": "unsubscribed", "channel": "whatsapp", "address": "+420601999888"}
+    assert send(site, body, name="gate").json()["reports"][0]["status"] == "accepted" and send(site, body, name="gate").json()["duplicates"] == 1
+    assert send(site, {**body, "event": "opened"}, "m2", name="gate").json()["reports"][0]["status"] == "ignored"
+    assert [(change.contact, change.attributes) for change in site.events()] == [("ben", {"consent.whatsapp": False})]
 
 
 def test_a_report_and_the_effect_hold_when_the_answer_was_lost(make):

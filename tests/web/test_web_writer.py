@@ -117,6 +117,21 @@ def test_the_queue_is_bounded(tmp_path):
     assert made.full() == ""
 
 
+def test_visits_have_the_first_half_of_the_queue(tmp_path):
+    made = Writer(lambda: SqliteStore(tmp_path / "camp.db"), VirtualClock(1_000), max_queue=10)
+
+    async def run():
+        made.submit([arrival(str(n)) for n in range(4)])
+        assert made.takes_visits()
+        made.submit([arrival("4")])
+        assert not made.takes_visits() and made.full() == ""
+
+    asyncio.run(run())
+    made.start()
+    made.close()
+    assert made.takes_visits()
+
+
 def test_what_is_kept_is_bounded_and_the_newest_stay(tmp_path, monkeypatch):
     monkeypatch.setattr("rules_engine.service.web.writer.MAX_KEPT_VISITS", 5)
     made = Writer(lambda: SqliteStore(tmp_path / "camp.db"), VirtualClock(1_000))

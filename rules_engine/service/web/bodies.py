@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
-from rules_engine.limits import MAX_BODY_BYTES, MAX_BODY_SECONDS, MAX_EVENT_BYTES, MAX_FORM_BYTES, MAX_FORM_FIELDS, MAX_ITEMS
-from rules_engine.service.ingest import Line, json_lines, json_reason
+from rules_engine.limits import MAX_BODY_BYTES, MAX_BODY_SECONDS, MAX_DATA_NESTING, MAX_EVENT_BYTES, MAX_FORM_BYTES, MAX_FORM_FIELDS, MAX_ITEMS
+from rules_engine.service.ingest import Line, json_line, json_lines, json_reason, too_deep
 from rules_engine.service.web.problems import Problem
 
 JSON = "application/json"
@@ -81,7 +81,14 @@ def _too_many() -> Problem:
 
 
 def json_body(body: bytes) -> Any:
-    """The value of a JSON body. Raises Problem 400."""
+    """The value of a JSON body. Raises Problem: 400 no JSON, 422 nested too deeply."""
+    value = _parsed(body)
+    if too_deep(value):
+        raise Problem(422, "too-deep", f"the body is nested more than {MAX_DATA_NESTING} levels deep")
+    return value
+
+
+def _parsed(body: bytes) -> Any:
     try:
         return orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
@@ -89,11 +96,11 @@ def json_body(body: bytes) -> Any:
 
 
 def _json(body: bytes) -> tuple[list[Line], bool]:
-    value = json_body(body)
+    value = _parsed(body)
     if isinstance(value, dict):
         if len(body) > MAX_EVENT_BYTES:
             return [Line(1, "", None, f"it is longer than {MAX_EVENT_BYTES:,} bytes")], True
-        return [Line(1, "", value)], True
+        return [json_line(1, "", value, "item")], True
     if not isinstance(value, list):
         raise Problem(422, "no-items", "the body is neither an object nor a list of objects")
     if len(value) > MAX_ITEMS:
@@ -103,11 +110,10 @@ def _json(body: bytes) -> tuple[list[Line], bool]:
 
 
 def _item(number: int, item: Any, careful: bool) -> Line:
-    if not isinstance(item, dict):
-        return Line(number, "", None, "the item is no JSON object {…}")
-    if careful and len(orjson.dumps(item)) > MAX_EVENT_BYTES:
+    line = json_line(number, "", item, "item")
+    if careful and line.record is not None and len(orjson.dumps(item)) > MAX_EVENT_BYTES:
         return Line(number, "", None, f"the item is longer than {MAX_EVENT_BYTES:,} bytes")
-    return Line(number, "", item)
+    return line
 
 
 async def fields(request: Request) -> tuple[dict[str, str], bytes]:

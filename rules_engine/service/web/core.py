@@ -11,9 +11,10 @@ from typing import Any
 
 from starlette.requests import Request
 
+from rules_engine.actions import Change
 from rules_engine.clock import Clock
 from rules_engine.engine import merged_into
-from rules_engine.facts import Event
+from rules_engine.facts import ContactChange, Event
 from rules_engine.service.ingest import Fate, ReadContact, ReadEvent
 from rules_engine.service.keys import split_key
 from rules_engine.service.web.auth import require_token
@@ -25,7 +26,7 @@ from rules_engine.service.web.settings import WebSettings
 from rules_engine.service.web.signatures import TOLERANCE, Once
 from rules_engine.service.web.writer import Then, Writer
 from rules_engine.store import codec
-from rules_engine.store.port import Arrival, EffectRow, Store, StoreError
+from rules_engine.store.port import SOURCE_CONTACTS, Arrival, EffectRow, Store, StoreError
 
 SOURCE_WEB = "web"  # what browsers and mail programs tell; ids made by us
 PATIENCE = 30.0  # seconds that a request waits for its commit
@@ -100,8 +101,8 @@ class Web:
 
     async def visit(self, arrivals: Sequence[Arrival]) -> None:
         """Records a visit, and waits for it a little: a person is on the way. What can't be written now is kept in memory and written when it
-        can be; a process that is killed before that loses it."""
-        if not arrivals:
+        can be; a process that is killed before that loses it. While too much waits, it is not recorded."""
+        if not arrivals or not self.writer.takes_visits():
             return
         future = self.writer.submit(arrivals, keep=True)
         try:
@@ -174,6 +175,18 @@ class Web:
         event = Event(id, name, contact, self.clock.now() if at is None else at, clean(subject) or None, kept)
         return [Arrival(event, source, undated=at is None)]
 
+    def unsubscribed(self, channel: str, contact: str, id: str, subject: str | None = None, data: Mapping[str, Any] | None = None,
+                     at: int | None = None, source: str = SOURCE_WEB) -> list[Arrival]:  # fmt: skip
+        """That a contact wants no more of a channel: its event, and where that does not take the consent back (a plugin may declare none, or
+        one that changes nothing), a change of the contact besides."""
+        name, withdrawn = f"{channel}.unsubscribed", f"consent.{channel}"
+        found = self.event(name, contact, id, subject, data, at, source)
+        info = self.model.events.get(name)
+        if info is None or info.source is None or Change("set", withdrawn, False) not in info.source.changes:
+            change = ContactChange(f"{source}:{id}", contact, self.clock.now() if at is None else at, {withdrawn: False})
+            found.append(Arrival(change, SOURCE_CONTACTS, undated=at is None))
+        return found
+
     def identified(self, visitor: str, contact: str) -> list[Arrival]:
         """That a visitor is a known contact: the engine merges them. Told once a day."""
         now = self.clock.now()
@@ -183,7 +196,8 @@ class Web:
     def of_message(self, values: Mapping[str, Any], effect: EffectRow | None) -> tuple[str, str | None, dict[str, Any]]:
         """(channel, subject, fields) of an event about a message: its campaign, and the fields of the campaign's FOR EACH, so that a keyed
         journey knows that it is meant."""
-        channel = (effect.channel if effect else None) or ("sms" if values.get("ch") == "sms" else "email")
+        said = values.get("ch")  # of a link: signed with it, for when the outbox does not have the message any more
+        channel = (effect.channel if effect else None) or (said if isinstance(said, str) and said else "email")
         subject = values.get("s") if isinstance(values.get("s"), str) else None
         if subject is None and effect is not None and isinstance(effect.primary, str) and channel == "email":
             subject = effect.primary

@@ -25,7 +25,8 @@ _HANDLE = re.compile(r"msg_[0-9a-f]{32}")
 
 class Report(NamedTuple):
     """One thing that a provider tells. names: handles or provider's ids of the message, the surest first; kind: one of KINDS; state: what the
-    effect becomes by it, or ""; id: the same for the same report; at: ms, or None: now; address: of the recipient."""
+    effect becomes by it, or ""; id: the same for the same report; at: ms, or None: now; address: of the recipient; ends: the provider
+    itself takes the answer for an unsubscribe."""
 
     channel: str
     kind: str
@@ -36,6 +37,7 @@ class Report(NamedTuple):
     data: Mapping[str, Any]
     state: str = ""
     reason: str = ""
+    ends: bool = False
 
 
 def _report(channel: str, kind: str, names: list[Any], stamp: Any, at: int | None, address: Any, /, **data: Any) -> Report:
@@ -45,6 +47,14 @@ def _report(channel: str, kind: str, names: list[Any], stamp: Any, at: int | Non
     kept = {key: clean(value) for key, value in data.items() if value not in (None, "")}
     reason = str(kept.get("reason", "")) or f"the provider reports: {kind}"
     return Report(channel, kind, texts, f"{kind}:{short(texts, stamp)}", at, address if isinstance(address, str) else "", kept, state, reason)
+
+
+def meant(report: Report, channel: str) -> list[Report]:
+    """The report as one of the channel of its message: an answer by text message that is a word to end them is an unsubscribe, too."""
+    found = [report._replace(channel=channel)]
+    if channel == "sms" and report.kind == "replied" and (report.ends or str(report.data.get("text", "")).strip().upper() in STOP):
+        found.append(found[0]._replace(kind="unsubscribed", id="unsubscribed" + report.id.removeprefix("replied")))
+    return found
 
 
 def _names(item: Any) -> list[str]:
@@ -73,14 +83,18 @@ def _moment(value: Any) -> int | None:
 
 
 def delivery(value: Mapping[str, Any], webhook_id: str) -> list[Report]:
-    """Camp's own: {"event": one of KINDS, "message": handle or provider's id, "channel": "email" | "sms", "address", "at", and kind, reason,
-    url, text as the event has them}."""
-    kind, channel = value.get("event"), value.get("channel", "email")
-    if kind not in KINDS or channel not in ("email", "sms"):
-        return []
+    """Camp's own: {"event": one of KINDS, "message": handle or provider's id, "channel": "email" (without it) | "sms" | another plugin's,
+    "address", "at", and kind, reason, url, text as the event has them}. A bounce without kind is hard. Raises ValueError(sentence)."""
+    kind, channel = value.get("event"), value.get("channel") or "email"
+    if kind not in KINDS:
+        raise ValueError(f"`event` must be one of {', '.join(KINDS)}")
+    if not isinstance(channel, str):
+        raise ValueError("`channel` must be a text such as email or sms")
     data = {name: value.get(name) for name in ("kind", "reason", "url", "text") if isinstance(value.get(name), str)}
-    if kind == "bounced" and data.get("kind") != "soft":
-        data["kind"] = "hard"
+    if kind == "bounced":
+        data["kind"] = value.get("kind") or "hard"
+        if data["kind"] not in ("hard", "soft"):
+            raise ValueError("`kind` of a bounce must be hard or soft")
     return [_report(channel, kind, [value.get("message")], webhook_id, _moment(value.get("at")), value.get("address"), **data)]
 
 
@@ -154,10 +168,7 @@ def twilio(fields: Mapping[str, str]) -> list[Report]:
     status = fields.get("MessageStatus") or fields.get("SmsStatus")
     if "Body" in fields and status in (None, "", "received"):
         text, sender = fields["Body"], fields.get("From")
-        found = [_report("sms", "replied", [], [sid], None, sender, text=text)]
-        if fields.get("OptOutType", "").upper() == "STOP" or text.strip().upper() in STOP:
-            found.append(_report("sms", "unsubscribed", [], [sid], None, sender, text=text))
-        return found
+        return [_report("sms", "replied", [], [sid], None, sender, text=text)._replace(ends=fields.get("OptOutType", "").upper() == "STOP")]
     if status == "delivered":
         return [_report("sms", "delivered", [sid], [status], None, fields.get("To"))]
     if status in ("undelivered", "failed"):

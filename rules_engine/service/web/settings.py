@@ -110,7 +110,8 @@ def _tokens(table: Mapping[str, Any]) -> dict[str, str]:
     tokens = {name: token for name, token in found.items() if token}
     for name, token in tokens.items():
         if not isinstance(token, str) or len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
-            raise ValueError(f"[web] the token `{name}` must be at least 16 letters and digits; `openssl rand -hex 24` makes one")
+            variable = "CAMP_WEB_TOKEN" if name == "default" else f"CAMP_WEB_TOKEN_{name.upper()} or [web.tokens]"
+            raise ValueError(f"[web] the token `{name}` ({variable}) must be at least 16 letters and digits; `openssl rand -hex 24` makes one")
     return tokens
 
 

@@ -14,7 +14,7 @@ from rules_engine.service.web import bodies, providers, signatures
 from rules_engine.service.web.core import Web, short
 from rules_engine.service.web.problems import Problem, json_response
 from rules_engine.service.web.settings import Webhook
-from rules_engine.store.port import EffectRow, Store
+from rules_engine.store.port import Arrival, EffectRow, Store
 
 
 async def post_webhook(web: Web, request: Request) -> Response:
@@ -33,7 +33,11 @@ async def post_webhook(web: Web, request: Request) -> Response:
         value = _object(body)
         if hook.kind == "standard":
             return await _mapped(web, hook, request.headers["webhook-id"], value)
-        return await _reports(web, hook, providers.delivery(value, request.headers["webhook-id"]))
+        try:
+            reports = providers.delivery(value, request.headers["webhook-id"])
+        except ValueError as error:
+            return json_response({"reports": [{"status": "ignored", "reason": str(error)}], "duplicates": 0})
+        return await _reports(web, hook, reports)
     if hook.kind == "postmark":
         _verified(signatures.basic(hook.user, hook.secrets, request.headers.get("authorization", "")), {"WWW-Authenticate": 'Basic realm="camp"'})
         return await _reports(web, hook, providers.postmark(_object(body)))
@@ -141,15 +145,26 @@ async def _reports(web: Web, hook: Webhook, reports: list[providers.Report]) -> 
             continue
         values = {"s": None, "m": None, "ch": report.channel}
         channel, subject, data = web.of_message(values, effect)
-        name = f"{report.channel}.{report.kind}"
-        fields = web.model.events[name].fields if name in web.model.events else {}
-        data |= {key: item for key, item in report.data.items() if key in fields}
-        arrivals += web.event(name, contact, report.id, subject, data, at=report.at, source=f"webhook:{hook.name}")
-        told.append({"status": "accepted", "event": name, "contact": contact})
-        if effect is not None and report.state:
-            moves.append((effect.id, report.state, report.reason))
+        moved = [(effect.id, report.state, report.reason)] if effect is not None and report.state else []
+        moves += moved
+        for part in providers.meant(report, channel):
+            found = _arrivals(web, hook, part, contact, subject, data)
+            arrivals += found
+            name = f"{part.channel}.{part.kind}"
+            said = {"event": name} if found else {"reason": f"no event is called {name}"}
+            told.append({"status": "accepted" if found or moved else "ignored", **said, "contact": contact})
     fates = await web.record(arrivals, then=_mover(moves, web.clock.now()) if moves else None)
     return json_response({"reports": told, "duplicates": sum(fate.status == "duplicate" for fate in fates)})
+
+
+def _arrivals(web: Web, hook: Webhook, report: providers.Report, contact: str, subject: str | None, data: Mapping[str, Any]) -> list[Arrival]:
+    """What the log is told of a report; nothing where nobody declares such an event."""
+    name, source = f"{report.channel}.{report.kind}", f"webhook:{hook.name}"
+    fields = web.model.events[name].fields if name in web.model.events else {}
+    full = {**data, **{key: item for key, item in report.data.items() if key in fields}}
+    if report.kind == "unsubscribed":
+        return web.unsubscribed(report.channel, contact, report.id, subject, full, report.at, source)
+    return web.event(name, contact, report.id, subject, full, report.at, source)
 
 
 def _finder(names: tuple[str, ...]) -> Callable[[Store], EffectRow | None]:
@@ -164,8 +179,9 @@ def _finder(names: tuple[str, ...]) -> Callable[[Store], EffectRow | None]:
 
 
 async def _whose(web: Web, report: providers.Report) -> str | None:
-    """Without a message: the contact with that address."""
-    return await web.contact_by("phone" if report.channel == "sms" else "email", report.address) if report.address else None
+    """Without a message: the contact with that address. A plugin's own channel may know people by either."""
+    by_phone = report.channel == "sms" or (report.channel != "email" and "@" not in report.address)
+    return await web.contact_by("phone" if by_phone else "email", report.address) if report.address else None
 
 
 def _mover(moves: list[tuple[str, str, str]], now: int) -> Callable[[Store], None]:

@@ -3,13 +3,12 @@ shows, POST changes. It is confirmed only when it is durable (promises P1, P9)."
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rules_engine.service import ingest
 from rules_engine.service.web import bodies, pages
 from rules_engine.service.web.core import Web
 from rules_engine.service.web.problems import PersonalProblem
@@ -41,7 +40,7 @@ async def post_unsubscribe(web: Web, request: Request) -> Response:
         raise PersonalProblem(400, "no-wish", "This request does not say that you want to unsubscribe. Use the button of the page.")
     channel, subject, data = web.of_message(values, await web.effect(values.get("e")))
     reason = "one-click" if one_click else "page"
-    await web.record(_unsubscribed(web, values["c"], channel, subject, {**data, "reason": reason}), keep=True, personal=True)
+    await _record(web, _unsubscribed(web, values["c"], channel, subject, {**data, "reason": reason}))
     return pages.page("You are unsubscribed", pages.paragraph(f"You will get no more {CHANNELS.get(channel, channel)} from us."))
 
 
@@ -50,7 +49,15 @@ def _unsubscribed(web: Web, contact: str, channel: str, subject: str | None, dat
     id = f"unsubscribe:{web.chance()}"
     if channel == "sms":
         data = {key: value for key, value in data.items() if key != "reason"}
-    return web.event(f"{channel}.unsubscribed", contact, id, subject, data)
+    return web.unsubscribed(channel, contact, id, subject, data)
+
+
+async def _record(web: Web, arrivals: Sequence[Arrival]) -> None:
+    """Returns once all is durable. Raises PersonalProblem where something of it can't be: that is not confirmed."""
+    fates = await web.record(arrivals, keep=True, personal=True)
+    refused = next((fate.reason for fate in fates if fate.status == "rejected"), None)
+    if refused is not None:
+        raise PersonalProblem(422, "bad-item", refused)
 
 
 # ---------------------------------------------------------------- preferences
@@ -76,12 +83,12 @@ async def post_preferences(web: Web, request: Request) -> Response:
     after = {name: bool(fields.get(name)) for name in _choices(web)}
     channel, subject, data = web.of_message(values, await web.effect(values.get("e")))
     change = web.read_contact({"id": contact, **after}, web.clock.now())._replace(id=f"preferences:{web.chance()}")
-    arrivals = [ingest.Arrival(change, SOURCE_CONTACTS)]
+    arrivals = [Arrival(change, SOURCE_CONTACTS)]
     for name in ("email", "sms"):
         if before.get(f"consent.{name}") and after.get(f"consent.{name}") is False:  # campaigns wait for the event, too
             own = {**data, "reason": "preferences"} if name == channel else {"reason": "preferences"}
             arrivals += _unsubscribed(web, contact, name, subject if name == channel else None, own)
-    await web.record(arrivals, keep=True, personal=True)
+    await _record(web, arrivals)
     return _page(web, after, "Your choices are saved.")
 
 

@@ -78,6 +78,11 @@ class Writer:
             return f"the engine has more than {self._max_backlog:,} facts to read first"
         return ""
 
+    def takes_visits(self) -> bool:
+        """Whether a visit that nobody asks for again may be submitted now. Visits have the first half of the queue: no number of them keeps
+        out what is acknowledged."""
+        return self._waiting < self._max_queue // 2 and not self.full()
+
     @property
     def waiting(self) -> int:
         """Arrivals in the queue."""
