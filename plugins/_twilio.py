@@ -5,10 +5,12 @@
     400 with 20429, 21611, 14107             retry: too many for this account or number; it was not taken
     401, 403                                 retry: the credentials or the account, not this message
     other 4xx                                failed, with Twilio's code: 21610 opted out, 21211 no valid number …
-    5xx, time-out, line dropped              unknown: Twilio takes no key; the look-up tells after two minutes
+    5xx, time-out, line dropped              unknown: Twilio takes no key; the look-up may find it after two minutes
 
-The look-up lists the latest messages to the number and compares text and sender. It does not filter by DateSent, which queued
-messages do not have yet.
+The look-up lists the latest messages to the number and compares number, text and sender as Twilio writes them: a number by its
+digits, a text by its words. It does not filter by DateSent, which queued messages do not have yet. A message that is there was
+accepted; one that is not there proves nothing, because number, sender, account and text are those of now and may have been others
+when it was handed over. Then it stays unknown, and in the end a person decides.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def outcome_of(answer: _http.Answer) -> Outcome:
 
 
 def look_up(call: Call, to: str, text: str) -> Outcome:
-    """What became of a hand-over that was not answered."""
+    """What became of a hand-over that was not answered: what Twilio says of the message, or `unknown`; never `retry`."""
     problem = _problem(call.settings)
     if problem:
         return Outcome("unknown", problem)
@@ -78,13 +80,10 @@ def look_up(call: Call, to: str, text: str) -> Outcome:
     listed = _http.fields_of(answer).get("messages") if answer.status == 200 else None
     if not isinstance(listed, list):
         return Outcome("unknown", f"Twilio can't be asked: {answer.status or answer.reason}")
-    messages = [message for message in listed if isinstance(message, dict) and _since(message, call.at)]
-    for message in messages:
-        if _same(message, call.settings, text):
+    for message in listed:
+        if isinstance(message, dict) and _since(message, call.at) and _same(message, call.settings, to, text):
             return _state(message) or Outcome("accepted", "Twilio has it", _http.words(message.get("sid"), 64))
-    if len(messages) >= PAGE:
-        return Outcome("unknown", "Twilio has more messages to this number than one page tells")
-    return Outcome("retry", "Twilio has no such message")
+    return Outcome("unknown", "Twilio's latest messages to the number of now show none like it, which proves nothing")
 
 
 def _state(message: Mapping[str, Any]) -> Outcome | None:
@@ -96,10 +95,21 @@ def _state(message: Mapping[str, Any]) -> Outcome | None:
     return Outcome("accepted", f"Twilio has it: {_http.words(message.get('status'), 20)}", sid) if sid else None
 
 
-def _same(message: Mapping[str, Any], settings: Mapping[str, Any], text: str) -> bool:
-    ours = _sender(settings)
-    sender = message.get("messaging_service_sid") if "MessagingServiceSid" in ours else message.get("from")
-    return message.get("body") == text and sender in ours.values() and str(message.get("direction", "outbound")).startswith("outbound")
+def _same(message: Mapping[str, Any], settings: Mapping[str, Any], to: str, text: str) -> bool:
+    ((kind, ours),) = _sender(settings).items()
+    sender = message.get("messaging_service_sid" if kind == "MessagingServiceSid" else "from")
+    return (
+        _number(message.get("to")) == _number(to)
+        and _number(sender) == _number(ours)
+        and str(message.get("body")).split() == text.split()
+        and str(message.get("direction", "outbound")).startswith("outbound")
+    )
+
+
+def _number(value: Any) -> str:
+    """A phone number by its digits, which Twilio writes without blanks and brackets; a name, a SID or a short code as it is."""
+    text = str(value)
+    return text if any(char.isalpha() for char in text) else "".join(filter(str.isdigit, text))
 
 
 def _since(message: Mapping[str, Any], at: datetime) -> bool:

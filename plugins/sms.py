@@ -85,7 +85,8 @@ def send(call: Call) -> Outcome:
 
 
 def look_up(call: Call) -> Outcome:
-    """What became of a hand-over that was not answered: Twilio can be asked, the others can't."""
+    """What became of a hand-over that was not answered: Twilio can be asked, the others can't. Number, text and settings are those of
+    now, so it can be found, and nothing proves that it never arrived."""
     to, text, problem = _message(call)
     if call.settings.get("transport") != "twilio" or problem:
         return Outcome("unknown", "this transport can't be asked")

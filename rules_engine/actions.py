@@ -100,9 +100,9 @@ class Action:
     message_class: marketing | transactional | internal. Caps, quiet hours, consent and holdouts apply to marketing messages only;
     suppression applies to marketing and transactional. A message action with a parameter `class` lets the author choose.
     idempotency: none | key | lookup; window: seconds for which the provider recognises a repeated key.
-    lookup: for idempotency `lookup`: asks the provider what became of a hand-over whose outcome is unknown (the same Call as then):
-    accepted | failed | retry (it never arrived: hand it over again) | unknown (can't be told yet). settle: seconds after which the
-    provider's answer counts.
+    lookup: for idempotency `lookup`: asks the provider what became of a hand-over whose outcome is unknown: accepted | failed |
+    retry (it never arrived: hand it over again) | unknown (can't be told yet). Its Call has the key of then, but the contact and the
+    settings of now. settle: seconds after which the provider's answer counts.
     """
 
     name: str

@@ -132,8 +132,8 @@ def db_restore(file: Path, db: str | None, yes: bool, dry_run: bool, as_json: bo
 def db_adopt(db: str | None, keep_open: bool, yes: bool, dry_run: bool) -> None:
     """Make this copy of a database the one that sends, after the other one was switched off for good.
 
-    Needed after a move to another machine, or if the send journal was lost. Without the journal nobody can tell what the other
-    copy has sent, so open effects become unknown, unless --keep-open.
+    Needed after a move to another machine, if the send journal was lost, or if a backup is older than the journal reaches. Without
+    the journal nobody can tell what was sent, so open effects become unknown, unless --keep-open.
     """
     from rules_engine.cli import upkeep
 

@@ -504,7 +504,7 @@ class _Bench:
             until = dispatcher._throttles.spend(throttle, candidate, now)
             if until is not None:
                 self.moved = True
-                return Verdict("later", f"{throttle.name}: at most {throttle.count:,} in {throttle.period // 1000:,} s", until)
+                return Verdict("later", throttle.reason, until)
         self._took(effect)
         self.claims.append(effect)
         if not self._replay and dispatcher.breaker(effect.action).open_until is not None:

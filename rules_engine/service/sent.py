@@ -8,6 +8,9 @@ earlier ones; so only the end of the file is looked at, back to the first line t
 A line is `SEQ MARK ATTEMPT AT`: the effect's number in the outbox, a keyed hash of its id (the file survives an erasure and names
 nobody), the attempt, milliseconds. The first line says which database and which machine it belongs to. A copy of the folder has the
 same journal in another file: it must not run beside the original, and nobody but a person can know that the original is off.
+
+What retention drops is missed by a still older backup. So the first line also tells up to when lines were dropped, the database notes the
+same, and one that neither noted it nor lived beyond that moment is refused like a copy.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rules_engine.runtime.calendar import format_utc
 from rules_engine.store.port import EffectRow, HandOver, Store, StoreError
 from rules_engine.store.syncing import sync
 
@@ -29,14 +33,18 @@ MACHINE = Path("/etc/machine-id")
 CHUNK = 1 << 16  # bytes read at once from the end
 ADOPT = "once you are sure that no other copy of this database runs: `camp db adopt` (it says what becomes of open effects)"
 ADOPTED = "the database was adopted without its send journal: whether this was handed over before is not known"
+OLDER = "the database was adopted, and is older than its send journal reaches: whether this was handed over before is not known"
+DROPPED = "sent_dropped"  # what the database notes: the latest moment (ms) of which the journal dropped lines
 
 
 class Header(NamedTuple):
-    """The first line. machine: hash of the machine's id; inode: of the journal's file, which a rename keeps and a copy does not."""
+    """The first line. machine: hash of the machine's id; inode: of the journal's file, which a rename keeps and a copy does not; dropped:
+    the latest moment (ms) of which lines were dropped, 0 if none were."""
 
     instance: str
     machine: str
     inode: int
+    dropped: int = 0
 
 
 class SentJournal:
@@ -55,7 +63,8 @@ class SentJournal:
     def reconcile(self, store: Store, now: int) -> list[EffectRow]:
         """Opens the journal and compares. Returns the effects that are now unknown because an older backup was restored.
 
-        Raises StoreError: kind "adopt" if this is a copy, or the journal is lost; "io" or "full" if it can't be written.
+        Raises StoreError: kind "adopt" if this is a copy, the journal is lost, or the backup is older than the journal reaches; "io" or
+        "full" if it can't be written.
         """
         self._open(store)
         lost = []
@@ -99,28 +108,36 @@ class SentJournal:
             return f"{self.path} comes from another machine: the database seems to be a copy"
         if header.inode != self.path.stat().st_ino:
             return f"{self.path} is a copy of the file that Camp wrote: the database seems to be a copy"
+        if _older(store, header):
+            return f"the database is older than the send journal {self.path} reaches: it dropped hand-overs up to {format_utc(header.dropped)}"
         return ""
 
     def adopt(self, store: Store, now: int, keep_open: bool = False) -> int:
         """Takes the database over after a person said that no other copy runs. Returns how many open effects became unknown: all of
-        them if the journal is lost or another database's, none with keep_open (a person says that nothing was sent since)."""
+        them if the journal is lost, another database's, or dropped what this database lacks; none with keep_open (a person says that
+        nothing was sent since)."""
         header = self._header() if self.path.exists() else None
-        known = header is not None and header.instance == store.identity().instance
-        body = self.path.read_bytes().partition(b"\n")[2] if known else b""
-        doubtful = 0 if known or keep_open else store.doubt_open(now, ADOPTED)
-        if self.path.exists() and not known:
+        if header is not None and header.instance != store.identity().instance:
+            header = None
+        body = self.path.read_bytes().partition(b"\n")[2] if header else b""
+        doubtful = 0
+        if not keep_open and (header is None or _older(store, header)):
+            doubtful = store.doubt_open(now, OLDER if header else ADOPTED)
+        if self.path.exists() and header is None:
             os.replace(self.path, self.path.with_name(f"{self.path.name}.before-{now}"))
-        self._begin(store, body)
+        self._begin(store, body, header.dropped if header else 0)
         return doubtful
 
-    def _begin(self, store: Store, body: bytes = b"") -> None:
-        """A new file under this name, whole or not at all."""
+    def _begin(self, store: Store, body: bytes = b"", dropped: int = 0) -> None:
+        """A new file under this name, whole or not at all. The database notes first what was dropped: a crash in between must not make it
+        look older than its journal."""
+        store.note(DROPPED, str(dropped))
         draft = self.path.with_name(f".{self.path.name}.tmp")
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with open(descriptor, "wb") as stream:
                 inode = os.fstat(descriptor).st_ino
-                stream.write(f"{MAGIC} {store.identity().instance} {_machine()} {inode}\n".encode() + body)
+                stream.write(f"{MAGIC} {store.identity().instance} {_machine()} {inode} {dropped}\n".encode() + body)
                 stream.flush()
                 os.fsync(descriptor)
             os.replace(draft, self.path)
@@ -132,9 +149,9 @@ class SentJournal:
     def _header(self) -> Header | None:
         with self.path.open("rb") as stream:
             parts = stream.readline(500).decode("ascii", "replace").split()
-        if len(parts) != 4 or parts[0] != MAGIC or not parts[3].isdigit():
+        if len(parts) not in (4, 5) or parts[0] != MAGIC or not all(part.isdigit() for part in parts[3:]):
             return None
-        return Header(parts[1], parts[2], int(parts[3]))
+        return Header(parts[1], parts[2], *map(int, parts[3:]))  # an older Camp wrote four parts
 
     # ------------------------------------------------------------ lines
 
@@ -202,12 +219,18 @@ class SentJournal:
     def compact(self, store: Store, before: int) -> int:
         """Drops lines of before a moment, for the maintenance; how many. Call it under the run lock."""
         assert self._file is not None
-        data = os.pread(self._file, self._end, 0)
-        lines = data.splitlines(keepends=True)[1:]
-        kept = [line for line in lines if (parsed := _parsed(line)) is not None and parsed.at >= before]
+        header = self._header()
+        dropped, kept = header.dropped if header else 0, list[bytes]()
+        lines = os.pread(self._file, self._end, 0).splitlines(keepends=True)[1:]
+        for line in lines:
+            parsed = _parsed(line)
+            if parsed is not None and parsed.at >= before:
+                kept.append(line)
+            elif parsed is not None:
+                dropped = max(dropped, parsed.at)
         if len(kept) == len(lines):
             return 0
-        self._begin(store, b"".join(kept))
+        self._begin(store, b"".join(kept), dropped)
         os.close(self._file)
         self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         self._end = self._whole()
@@ -223,6 +246,11 @@ class SentJournal:
 def beside(database: Path) -> Path:
     """The journal of a database: DATABASE.sent."""
     return database.with_name(database.name + ".sent")
+
+
+def _older(store: Store, header: Header) -> bool:
+    """Whether the database may lack hand-overs that the journal dropped: it noted less, and its log's time had not passed them."""
+    return int(store.noted(DROPPED) or 0) < header.dropped and store.position().clock <= header.dropped
 
 
 def _parsed(line: bytes) -> HandOver | None:

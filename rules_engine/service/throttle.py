@@ -4,17 +4,23 @@ A sliding window in slots: the period is cut into SLOTS, the store counts the ha
 last period counts. So in no span of that length do more leave than the number says, whatever restarts or other workers do; the price
 is that the rate reached is lower by one slot in twenty. What finds the window full gets a time of its own, one after the other, so that
 a backlog of 200,000 is looked at once and not at every beat.
+
+How long that line is, the store is asked now and then, because those in it may be called off. Times that were given are not changed: who
+stood behind them keeps the old place. And somebody new may leave before the line's next, if the window has room in that moment; the one who
+finds it full at the own time does not go to the end of the line, but waits for the next free moment.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rules_engine.store.port import Candidate
 
 SLOTS = 20
+RECOUNT = 1_000  # ms between two counts of a line; more by a tenth of a millisecond for each in it, so that counting costs about 1 %
 
 _UNITS = {"second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
 
@@ -41,8 +47,23 @@ class Throttle(NamedTuple):
 
     @property
     def interval(self) -> float:
-        """Milliseconds between two hand-overs at the full rate."""
-        return self.period / self.count
+        """Milliseconds between two hand-overs at the rate that is reached."""
+        return (self.period + self.slot) / self.count
+
+    @property
+    def reason(self) -> str:
+        """The detail of an effect that was put off: by it the store knows who stands in line."""
+        return f"{self.name}: at most {self.count:,} in {self.period // 1000:,} s"
+
+
+@dataclass(slots=True)
+class Line:
+    """Which times (ms) a throttle has given away: the last one to somebody new, and to one who had had a time before. counted: until when
+    the store's count of those in line is good enough."""
+
+    last: float = 0.0
+    again: float = 0.0
+    counted: int = 0
 
 
 class Throttles:
@@ -50,7 +71,7 @@ class Throttles:
 
     def __init__(self, rulesets: Mapping[str, Throttle], plugins: Mapping[str, Throttle]) -> None:
         self._rulesets, self._plugins = rulesets, plugins
-        self._given: dict[str, float] = {}
+        self._lines: dict[str, Line] = {}
 
     def of(self, ruleset: str, plugin: str) -> list[Throttle]:
         """Those that a hand-over counts in."""
@@ -63,8 +84,18 @@ class Throttles:
         if used < throttle.count:
             return None
         free = (first if first is not None else throttle.slot_of(now)) + throttle.slot + throttle.period
-        at = max(float(free), float(now + 1), self._given.get(throttle.name, 0.0) + throttle.interval)
-        self._given[throttle.name] = at
+        line = self._lines.setdefault(throttle.name, Line())
+        if now >= line.counted:
+            waiting = candidate.waiting(throttle.reason)
+            line.last = free + (waiting - 1) * throttle.interval
+            line.again = min(line.again, line.last)
+            line.counted = now + RECOUNT + waiting // 10
+        again = candidate.effect.detail == throttle.reason
+        at = max(float(free), float(now + 1), (line.again if again else line.last) + throttle.interval)
+        if again:
+            line.again = at
+        else:
+            line.last = at
         return int(at)
 
 

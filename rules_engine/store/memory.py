@@ -301,7 +301,7 @@ class MemoryStore:
             state = self._contacts.get(effect.contact)
             pending = self._unread(effect.contact)
             paused = EVERYTHING in self._pauses or effect.ruleset in self._pauses
-            candidate = Candidate(effect, state.state if state else None, pending, paused, self._used, self._unread)
+            candidate = Candidate(effect, state.state if state else None, pending, paused, self._used, self._unread, self._waiting)
             verdict = judge(candidate)
             if verdict is None:
                 continue
@@ -327,6 +327,9 @@ class MemoryStore:
     def _ripe(self) -> Iterator[EffectRow]:
         """What can be claimed once its time has come; what a pause has parked has none."""
         return (row for row in self._effects.values() if row.state in ("ready", "retry_wait") and row.next_at is not None)
+
+    def _waiting(self, detail: str) -> int:
+        return sum(row.detail == codec.plain(detail) for row in self._ripe())
 
     def _used(self, name: str, slot: int) -> tuple[int, int | None]:
         found = {then: used for (known, then), used in self._spent.items() if known == name and then >= slot}

@@ -184,7 +184,8 @@ class EffectRow(NamedTuple):
 class Candidate(NamedTuple):
     """An effect that is due, as the claim sees it in its transaction: the contact's state now, whether the log holds unread news of
     the contact, whether an operator paused its campaign, what a throttle has let through since a slot: (how many, the oldest slot
-    with any), and whether the log holds unread news of another contact (into which this one was merged, or the other way round)."""
+    with any), whether the log holds unread news of another contact (into which this one was merged, or the other way round), and how many
+    that may leave by themselves were put off with a detail."""
 
     effect: EffectRow
     state: bytes | None
@@ -192,6 +193,7 @@ class Candidate(NamedTuple):
     paused: bool = False
     used: Callable[[str, int], tuple[int, int | None]] = lambda name, slot: (0, None)
     unread: Callable[[str], bool] = lambda contact: False
+    waiting: Callable[[str], int] = lambda detail: 0
 
 
 class Verdict(NamedTuple):

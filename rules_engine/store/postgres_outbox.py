@@ -193,9 +193,14 @@ class PostgresOutbox:
         def unread(contact: str) -> bool:
             return cursor.execute("SELECT 1 FROM pending WHERE contact = %s LIMIT 1", (contact,)).fetchone() is not None
 
+        def waiting(detail: str) -> int:
+            sql = "SELECT count(*) FROM effect WHERE state IN ('ready', 'retry_wait') AND next_at IS NOT NULL AND detail = %s"
+            return cursor.execute(sql, (said(detail),)).fetchone()[0]
+
         for row in due_rows:
             effect = effect_row(row[:-2])
-            yield Candidate(effect, row[-2], bool(row[-1]), EVERYTHING in paused or effect.ruleset in paused, used, unread)
+            stops = EVERYTHING in paused or effect.ruleset in paused
+            yield Candidate(effect, row[-2], bool(row[-1]), stops, used, unread, waiting)
 
     def _cancel(self, cursor: Any, cancels: Sequence[Cancel]) -> None:
         """Messages of instances that have ended."""

@@ -48,6 +48,7 @@ _DUE_ACTIONS = (  # one seek in the index for each action, however many effects 
     "WHERE found.action IS NOT NULL) SELECT action FROM found WHERE action IS NOT NULL"
 )
 _CLAIMABLE = ("ready", "retry_wait")
+_WAITING = "SELECT count(*) FROM effect INDEXED BY effect_due WHERE state IN ('ready', 'retry_wait') AND next_at IS NOT NULL AND detail = ?"
 _CLAIM = (
     "UPDATE effect SET state = 'claimed', attempts = attempts + 1, claimed_at = ?1, "
     "first_claimed_at = coalesce(first_claimed_at, ?1) "
@@ -160,6 +161,9 @@ class Outbox:
             sql = "SELECT 1 FROM event WHERE contact = ? AND status = 0 AND seq > ? LIMIT 1"
             return raw.execute(sql, (contact, cursor)).fetchone() is not None
 
+        def waiting(detail: str) -> int:
+            return raw.execute(_WAITING, (plain(detail),)).fetchone()[0]
+
         found: list[tuple] = []
         for state in _CLAIMABLE:
             for (action,) in raw.execute(_DUE_ACTIONS.format(state=state)).fetchall():
@@ -168,7 +172,8 @@ class Outbox:
         found.sort(key=lambda row: (row[_NEXT_AT], row[_SEQ]))
         for row in found:
             effect = effect_row(row[:-2])
-            yield Candidate(effect, row[-2], bool(row[-1]), EVERYTHING in paused or effect.ruleset in paused, used, unread)
+            stops = EVERYTHING in paused or effect.ruleset in paused
+            yield Candidate(effect, row[-2], bool(row[-1]), stops, used, unread, waiting)
 
     def _cancel(self, raw: Any, cancels: Sequence[Cancel]) -> None:
         """Messages of instances that have ended."""

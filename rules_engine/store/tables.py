@@ -9,7 +9,7 @@ import peewee
 class Meta(peewee.Model):
     """cursor: all rows of the log up to it are not new. clock: the latest log time reached. latest: digest of the current
     program. instance, secret: see `migrations`. erasures: how many contacts were erased. journal: 1 once a send journal was begun.
-    backup: when the last one was made, and where."""
+    sent_dropped: the latest moment (ms) of which it dropped lines. backup: when the last one was made, and where."""
 
     key = peewee.TextField(primary_key=True)
     value = peewee.TextField()

@@ -523,6 +523,40 @@ def test_a_compacted_journal_still_knows_the_rest(journal):
     assert again.problem(journal.store) == "" and len(again.reconcile(journal.store, 99)) == 2
 
 
+@pytest.mark.parametrize(("days", "keep_open"), [(30, False), (100, False), (100, True)])
+def test_a_backup_from_before_the_journals_first_kept_line_is_refused(tmp_path, days, keep_open):
+    """Retention drops old lines of the journal, and with them what a still older backup did not know."""
+    clock, provider, path = VirtualClock(1_800_000_000_000), Provider(), tmp_path / "camp.db"
+    store, sent = SqliteStore(path, clock), SentJournal(beside(path))
+    sent.reconcile(store, clock.now())
+    store.record_events([Arrival(Event("e1", "send", "ana", clock.now()))])
+    Pump(store, Program(), ENGINE).live(clock)
+    store.backup(tmp_path / "old.db")
+    Dispatcher(store, provider.host, clock, attributes=attributes, runner=DirectRunner(), sent=sent).turn()
+    clock.move_to(clock.now() + days * DAY)
+    chore = Trimmer(store, Retention(outbox=90), clock, sent)
+    for _ in range(3):
+        chore()
+    store.close()
+    sent.close()
+    current = SqliteStore(path, clock)
+    assert SentJournal(beside(path)).problem(current) == "", "the database itself knows up to when lines were dropped"
+    current.close()
+
+    store = SqliteStore(tmp_path / "old.db", clock)
+    sent = SentJournal(beside(path))
+    if days > 90:
+        with pytest.raises(StoreError) as refused:
+            sent.reconcile(store, clock.now())
+        assert refused.value.kind == "adopt" and "older than" in refused.value.message and "2027-01-15" in refused.value.message
+        assert sent.adopt(store, clock.now(), keep_open) == (not keep_open) and sent.problem(store) == ""
+    sent.reconcile(store, clock.now())
+    Dispatcher(store, provider.host, clock, attributes=attributes, runner=DirectRunner(), sent=sent).turn()
+    assert len(provider.keys) == 1 + keep_open, "handed over again only if a person says that it never was"
+    assert keep_open or store.counts().effects == {"unknown": 1}
+    store.close()
+
+
 def test_a_foreign_or_empty_journal_is_refused(journal, tmp_path):
     store = journal.store
     other = SqliteStore(tmp_path / "other.db")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,10 +13,14 @@ from rules_engine.store.port import CLAIM, Candidate
 
 
 class Desk:
-    """A store's part in it: counts per slot, and forgets what no longer matters."""
+    """A store's part in it: counts per slot and who stands in line, and forgets what no longer matters."""
 
     def __init__(self):
-        self.slots = {}
+        self.slots, self.line = {}, set()
+
+    def candidate(self, number, throttle):
+        effect = SimpleNamespace(detail=throttle.reason if number in self.line else "")
+        return Candidate(effect, None, False, used=self.used, waiting=lambda detail: len(self.line))
 
     def used(self, name, slot):
         found = {then: used for (known, then), used in self.slots.items() if known == name and then >= slot}
@@ -37,12 +43,14 @@ def run(throttle, arrivals, forget=()):
         looks += 1
         if number in forget:
             throttles = Throttles({"c": throttle}, {})
-        later = throttles.spend(throttle, Candidate(None, None, False, False, desk.used), now)
+        later = throttles.spend(throttle, desk.candidate(number, throttle), now)
+        desk.line.discard(number)
         if later is None:
             desk.spend(throttle, now)
             left.append(now)
         else:
             assert later > now
+            desk.line.add(number)
             waiting.append((later, number))
             waiting.sort()
     return left, looks
@@ -63,12 +71,32 @@ def test_no_span_of_the_period_holds_more(count, period, arrivals, forget):
         assert sum(1 for other in left[index:] if other < at + period) <= count
 
 
-def test_a_backlog_leaves_at_the_rate_in_order_and_is_looked_at_about_once():
-    throttle = Throttle("c", 500, 60_000)
-    left, looks = run(throttle, [0] * 20_000)
+@pytest.mark.parametrize(("count", "backlog"), [(500, 20_000), (1, 300)])
+def test_a_backlog_leaves_at_the_rate_in_order_and_is_looked_at_about_once(count, backlog):
+    throttle = Throttle("c", count, 60_000)
+    left, looks = run(throttle, [0] * backlog)
     minutes = (max(left) - min(left)) / 60_000
-    assert 20_000 / 500 - 1 <= minutes <= 20_000 / 500 * (1 + 1 / SLOTS) + 2
-    assert looks < 3 * 20_000
+    assert backlog / count - 1 <= minutes <= backlog / count * (1 + 1 / SLOTS) + 2
+    assert left == sorted(left) and looks <= 2 * backlog
+
+
+def test_twice_as_many_as_may_leave_lose_nothing_of_the_rate():
+    """Those who come later may take a free slot; who loses it to them does not go to the end of the line."""
+    left, looks = run(Throttle("c", 500, 60_000), [60 * number for number in range(5_000)])
+    assert max(left) <= 5_000 / 500 * 60_000 * (1 + 1 / SLOTS) + 60_000 and looks < 3 * 5_000
+
+
+def test_a_line_that_was_called_off_holds_nobody_up():
+    desk, throttle = Desk(), Throttle("c", 1, 60_000)
+    throttles = Throttles({"c": throttle}, {})
+    desk.spend(throttle, 0)
+    for number in range(3_000):
+        assert throttles.spend(throttle, desk.candidate(number, throttle), 0) >= 63_000 * (number + 1)
+        desk.line.add(number)
+    assert throttles.spend(throttle, desk.candidate("new", throttle), 2_000) == 63_000 * 3_001
+    desk.line = {2_999}  # the others were called off
+    assert throttles.spend(throttle, desk.candidate("newer", throttle), 5_000) == 63_000 * 2
+    assert throttles.spend(throttle, desk.candidate(2_999, throttle), 5_000) == 63_000, "at its time: the next free moment"
 
 
 def test_both_a_campaigns_and_a_plugins_throttle_count():

@@ -215,6 +215,16 @@ def test_what_is_not_claimed_spends_nothing(store):
     assert set(seen) == {(0, None)}
 
 
+def test_a_claim_can_ask_how_many_were_put_off_for_a_reason(store):
+    put(store, *(effect(f"e{n}", contact=f"c{n}") for n in range(5)))
+    full, counts = iter([Verdict("later", "full", 900)] * 3 + [Verdict("later", "paused"), CLAIM]), []
+    store.claim_effects(10**9, 500, 5, lambda item: next(full))
+    store.resolve("e0", "cancelled", "", 600)
+    put(store, effect("new", contact="new"))
+    store.claim_effects(700, 700, 5, lambda item: counts.append((item.waiting("full"), item.waiting("paused"), item.waiting("other"))))
+    assert counts == [(2, 0, 0)], "what was called off or parked does not wait"
+
+
 def test_verdicts_put_off_hold_and_end(store):
     put(store, *(effect(id, contact=id) for id in ("later", "held", "capped", "suppressed", "expired", "cancelled")))
 
