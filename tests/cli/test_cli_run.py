@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -411,6 +412,8 @@ def test_outbox_list_and_show(held):
     answer = held("outbox", "show", str(record["seq"]))
     assert answer.code == 0
     assert "ready: leaves with the next run" in answer.out
+    assert f"  id:            {record['handle']}\n" in answer.out
+    assert held("outbox", "show", record["handle"]).out == answer.out
     assert json.loads(held("outbox", "show", record["id"], "--json").out)["attempts"] == []
 
 
@@ -568,6 +571,8 @@ def test_many_failures_of_one_cause_are_told_three_times(shop):
     answer = shop("run", "--until", "2026-03-03")
     assert answer.code == 6
     assert answer.err.count("there is no sender") == 4
+    named = re.search(r"WARNING camp.dispatch: effect (msg_\w+) \(email.send to c\d+\) is failed", answer.err)[1]
+    assert "failed: did not leave" in shop("outbox", "show", named).out
     assert "and more of the same: there is no sender" in answer.err
     assert "20 effects failed; `camp outbox list --state failed` shows them" in answer.err
 
