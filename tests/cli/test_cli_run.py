@@ -176,7 +176,7 @@ def test_run_until_plays_what_was_imported(shop):
     shop("event", "import", "samples/events.jsonl")
     answer = shop("run", "--until", "2026-04-01")
     assert answer.code == 0
-    assert answer.out.splitlines()[0].split() == ["campaign", "or", "rule", "enter", "skip", "wait", "goal", "complete", "sent"]
+    assert answer.out.splitlines()[0].split() == ["campaign", "or", "rule", "enter", "skip", "wait", "goal", "complete", "to", "send"]
     assert answer.out.splitlines()[1].split() == ["welcome", "2", "1", "2", "2", "2", "3"]
     assert "handed over: 3 accepted" in answer.out
     assert len(list((shop.folder / "outbox").glob("*.eml"))) == 3
@@ -214,6 +214,35 @@ def test_run_once_as_json(shop):
     assert found["events"] == 1
     assert found["effects"] == {"accepted": 1}
     assert {"name": "welcome", "kind": "action", "action": "email.send", "outcome": "sent", "count": 1} in found["decisions"]
+
+
+def test_run_says_how_many_still_wait_and_why(shop):
+    toml = shop.folder / "camp.toml"
+    toml.write_text(toml.read_text().replace('transport = "folder"', 'transport = "smtp"\nhost = "127.0.0.1"\nport = 1\ntls = "none"'))
+    assert "smtp" in toml.read_text()
+    people = [{"id": f"c{number}", "email": f"c{number}@example.com", "consent.email": True} for number in range(20)]
+    (shop.folder / "c.jsonl").write_text("".join(json.dumps(person) + "\n" for person in people))
+    shop("contact", "import", "c.jsonl")
+    answer = shop("run", "--once")
+    assert re.search(r"^20 messages and calls still wait: email keeps failing and is left alone until \S+Z \(camp outbox list\)$", answer.out, re.MULTILINE)
+    assert "messages are in" not in answer.out and not (shop.folder / "outbox").exists()
+    assert json.loads(shop("run", "--once", "--json").out)["waiting"] == 20
+    shop("pause", "--all", "--reason", "a look")
+    assert "20 messages and calls still wait: everything is paused (camp" in shop("run", "--once").out
+    assert "20 messages and calls still wait: --no-dispatch was given; everything is paused (camp" in shop("run", "--once", "--no-dispatch").out
+
+
+def test_run_names_the_folder_only_if_mail_was_written_there(shop):
+    toml = shop.folder / "camp.toml"
+    toml.write_text(toml.read_text() + '[sms]\nfolder = "texts"\n')
+    (shop.folder / "campaigns" / "text.camp").write_text('RULE text\n  WHEN order.placed\n    THEN sms.send "thanks"\nEND\n')
+    (shop.folder / "templates" / "thanks.txt").write_text("Thank you.\n")
+    shop("contact", "set", "dan", "phone=+420123456789", "consent.sms=yes")
+    shop("event", "send", "order.placed", "--contact", "dan")
+    answer = shop("run", "--once")
+    assert "handed over: 1 accepted" in answer.out and "messages are in" not in answer.out
+    shop("contact", "set", "dan", "email=dan@example.com", "consent.email=yes")
+    assert f"messages are in {shop.folder / 'outbox'}" in shop("run", "--once").out
 
 
 def test_run_dry_run_tells_and_keeps_nothing(shop):
@@ -577,11 +606,9 @@ def test_many_failures_of_one_cause_are_told_three_times(shop):
     assert "20 effects failed; `camp outbox list --state failed` shows them" in answer.err
 
 
-def test_outside_any_project_nothing_is_made(tmp_path):
+def test_outside_any_project_nothing_is_made(tmp_path, camp_in):
     """Who forgot to go to the project's folder gets no stray database that nobody reads."""
-    from tests.cli.conftest import Camp
-
-    camp = Camp(tmp_path)
+    camp = camp_in(tmp_path)
     (tmp_path / "c.jsonl").write_text('{"id": "a", "email": "a@x.com"}\n')
     answer = camp("contact", "import", "c.jsonl")
     assert answer.code == 5 and "there is no project here" in answer.err and "camp init" in answer.err
