@@ -74,7 +74,38 @@ def test_import_as_json(shop):
         "rejected": 0,
         "without_id": 0,
         "rejected_file": None,
+        "warnings": [],
     }
+
+
+NEAR = "order.placed declares no field `totall`; did you mean `total`?"
+BESIDE = "`order_id` beside `event` is not kept: what the event tells belongs into `data`"
+
+
+def test_import_warns_of_what_no_condition_can_read(shop):
+    odd = [
+        {"id": "1", "event": "order.placed", "contact": "ana", "at": "2026-03-02T09:00:00Z", "data": {"order_id": "A", "totall": 40, "shop": 7}},
+        {"id": "2", "event": "order.placed", "contact": "ana", "at": "2026-03-02T09:00:00Z", "order_id": "A", "data": {"totall": 40}},
+        {"id": "3", "event": "order.placed", "contact": "ana", "at": "2026-03-02T09:00:00Z", "data": {"total": 1, "totals": 2}},
+    ]
+    (shop.folder / "odd.jsonl").write_text("".join(json.dumps(event) + "\n" for event in odd))
+    for command in (("--dry-run",), ()):
+        answer = shop("event", "import", "odd.jsonl", *command)
+        assert answer.code == 0 and answer.out.startswith("3 events")
+        assert answer.err == f"warning: {NEAR} (2 lines)\nwarning: {BESIDE} (1 line)\n"
+    assert json.loads(shop("event", "import", "odd.jsonl", "--json").out)["warnings"] == [NEAR, BESIDE]
+    assert json.loads(shop("event", "import", "odd.jsonl", "--json", "--dry-run").out)["warnings"] == [NEAR, BESIDE]
+
+
+def test_send_warns_of_fields_that_are_not_declared(shop):
+    for command in (("--dry-run",), ()):
+        answer = shop("event", "send", "order.placed", "--contact", "eva", "order_id=Z", "totall=5", "shop=7", *command)
+        assert answer.code == 0 and f"warning: {NEAR}\n" in answer.err
+        assert (
+            "warning: order.placed declares no field `shop`: it is kept, and no condition can read it; its fields are order_id, total\n"
+            in answer.err
+        )
+    assert "warning" not in shop("event", "send", "order.placed", "--contact", "eva", "order_id=Z", "total=5").err
 
 
 def test_import_of_a_file_that_is_not_there(shop):
