@@ -146,11 +146,14 @@ def _try(file: Path, kind: str, model: Any, zone: str, as_json: bool) -> int:
 # ── single facts ──
 
 
-def send_contact(contact: str, values: dict[str, str], at: str | None, db: str | None, dry_run: bool) -> None:
-    """Records new values of one contact's attributes. Trouble for values that can't be."""
+def send_contact(contact: str, values: dict[str, str], at: str | None, db: str | None, dry_run: bool) -> bool:
+    """Records new values of one contact's attributes; whether nobody of that id was known. Trouble for values that can't be."""
+    from rules_engine.cli.loading import open_store
     from rules_engine.engine.values import read_contact
-    from rules_engine.store.port import SOURCE_CONTACTS
+    from rules_engine.store.port import SOURCE_CONTACTS, Arrival
 
+    if values.get("email") and "@" not in values["email"]:
+        raise errors.usage(f"{contact}: email: `{values['email']}` is no e-mail address", "it is written like ana@example.com")
     settings = Settings({"database": db})
     model, zone = meaning(settings)
     moment = _moment(at, zone)
@@ -159,7 +162,13 @@ def send_contact(contact: str, values: dict[str, str], at: str | None, db: str |
     except ValueError as error:
         help = "attributes are declared with ATTRIBUTE in a .camp file" if str(error).startswith("no attribute") else ""
         raise Trouble(f"{contact}: {error}", help, errors.USAGE) from error
-    _record(change._replace(id=_name("set", contact, values, moment)), SOURCE_CONTACTS, settings, dry_run)
+    if dry_run and not settings.database.exists():
+        return True
+    with open_store(None, write=not dry_run, create=not dry_run, settings=settings) as store:
+        new = contact not in store.contacts([contact]) and not store.events_of(contact, 1)
+        if not dry_run:
+            store.record_events([Arrival(change._replace(id=_name("set", contact, values, moment)), SOURCE_CONTACTS)])
+    return new
 
 
 def send_event(

@@ -183,6 +183,7 @@ def test_send_and_set(shop):
         (("event", "send", "order.placed"), 2, "missing option '--contact'"),
         (("event", "send", "order.placed", "--contact", "ana", "--at", "soon"), 2, '--at: "soon" is no date and time'),
         (("contact", "set", "ana", "emial=x"), 2, 'no attribute is called "emial"; did you mean email?'),
+        (("contact", "set", "ana", "email=x"), 2, "ana: email: `x` is no e-mail address"),
         (("contact", "set", "ana", "timezone=Prague"), 2, "did you mean Europe/Prague?"),
     ],
 )
@@ -193,9 +194,17 @@ def test_single_facts_that_cannot_be(shop, arguments, code, words):
     assert not (shop.folder / "camp.db").exists()
 
 
+def test_set_says_that_a_contact_is_new(shop):
+    assert shop("contact", "set", "dan", "first_name=Dan", "--dry-run").err == "dan would be new\n"
+    assert shop("contact", "set", "dan", "first_name=Dan").err == "dan is new; it acts with the next turn of `camp run`\n"
+    assert shop("contact", "set", "dan", "first_name=Daniel").err == "dan is changed; it acts with the next turn of `camp run`\n"
+    shop("run", "--once")
+    assert shop("contact", "set", "dan", "first_name=Dan", "--dry-run").err == "dan would be changed\n"
+
+
 def test_single_facts_dry_run(shop):
     assert "would be recorded" in shop("event", "send", "order.placed", "--contact", "ana", "--dry-run").err
-    assert "would be changed" in shop("contact", "set", "ana", "email=a@example.com", "--dry-run").err
+    assert "would be new" in shop("contact", "set", "ana", "email=a@example.com", "--dry-run").err
     assert not (shop.folder / "camp.db").exists()
 
 
