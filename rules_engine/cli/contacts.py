@@ -131,8 +131,9 @@ def contact_set(contact: str, values: tuple[str, ...], at: str | None, db: str |
     """
     from rules_engine.cli.importing import send_contact
 
-    send_contact(contact, pairs(values), at, db, dry_run)
-    output.say(f"{contact} {'would be changed' if dry_run else 'is changed; it acts with the next turn of `camp run`'}")
+    new = send_contact(contact, pairs(values), at, db, dry_run)
+    said = ("would be new" if new else "would be changed") if dry_run else "is new" if new else "is changed"
+    output.say(output.clean(f"{contact} {said}{'' if dry_run else '; it acts with the next turn of `camp run`'}"))
 
 
 @contact_command.command("merge")

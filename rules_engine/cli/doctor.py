@@ -303,7 +303,10 @@ def _is_secret(name: str) -> bool:
 def campaigns(settings: Settings) -> Iterator[Finding]:
     """What `camp check` says, counted."""
     from rules_engine import project
+    from rules_engine.cli.loading import has_campaigns
 
+    if not has_campaigns(settings):  # that there is no project here, the settings have told
+        return
     loaded = project.load_program([settings.folder], build=False)
     bad = sum(item.severity == "error" for item in loaded.diagnostics)
     warned = sum(item.severity == "warning" for item in loaded.diagnostics)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ def bring_in(file: Path, kind: str, db: str | None, dry_run: bool, as_json: bool
         "rejected": done.rejected,
         "without_id": done.without_id,
         "rejected_file": str(done.rejected_file) if done.rejected_file else None,
+        "warnings": list(done.unread),
     }
     if as_json:
         output.json_document(record)
@@ -55,6 +58,7 @@ def meaning(settings: Settings) -> tuple[Any, str]:
 
 def _import(file: Path, kind: str, settings: Settings, model: Any, zone: str) -> Any:
     from rules_engine.cli.loading import open_store
+    from rules_engine.engine.unread import Unread
     from rules_engine.service import ingest
 
     read_event, read_contact = ingest.readers(model, zone)
@@ -64,7 +68,7 @@ def _import(file: Path, kind: str, settings: Settings, model: Any, zone: str) ->
         output.gauge(size, f"importing {file.name}") as move,
     ):
         if kind == "events":
-            return ingest.import_events(store, file, read_event, progress=lambda lines, position: move(position))
+            return ingest.import_events(store, file, read_event, unread=Unread(model), progress=lambda lines, position: move(position))
         return ingest.import_contacts(store, file, read_contact, progress=lambda lines, position: move(position))
 
 
@@ -83,6 +87,15 @@ def _tell(done: Any, kind: str) -> None:
         output.say(
             f"{output.count(done.without_id, kind[:-1])} without an id: a repeat is recognised only if the same file comes again"
         )
+    _tell_unread(done.unread)
+
+
+def _tell_unread(unread: Mapping[str, int]) -> None:
+    """Sentences about what no condition can read -> in how many lines."""
+    for sentence, lines in list(unread.items())[:SHOWN]:
+        output.warn(f"{output.clean(sentence)} ({output.count(lines, 'line')})")
+    if len(unread) > SHOWN:
+        output.say(f"and {len(unread) - SHOWN:,} more of this kind")
 
 
 def _first_lines(path: Path) -> list[dict[str, Any]]:
@@ -96,16 +109,22 @@ def _try(file: Path, kind: str, model: Any, zone: str, as_json: bool) -> int:
     """Reads and judges every line, and keeps nothing."""
     from rules_engine.cli.records import read_records
     from rules_engine.clock import SystemClock
+    from rules_engine.engine.unread import Unread
     from rules_engine.service import ingest
 
     read_event, read_contact = ingest.readers(model, zone)
+    unread = Unread(model)
     now = SystemClock().now()
-    good, bad = 0, []
+    good, bad, odd = 0, [], Counter[str]()
     for line in read_records(file, kind):
         reason = line.reason
         if line.record is not None:
             try:
-                read_event(line.record) if kind == "events" else read_contact(line.record, now)
+                if kind == "events":
+                    read_event(line.record)
+                    odd.update(unread(line.record))
+                else:
+                    read_contact(line.record, now)
             except ValueError as error:
                 reason = str(error)
         if reason:
@@ -113,24 +132,28 @@ def _try(file: Path, kind: str, model: Any, zone: str, as_json: bool) -> int:
         else:
             good += 1
     if as_json:
-        output.json_document({"file": str(file), "lines": good + len(bad), "good": good, "rejected": len(bad)})
+        output.json_document({"file": str(file), "lines": good + len(bad), "good": good, "rejected": len(bad), "warnings": list(odd)})
     else:
         output.data(f"{output.count(good, kind[:-1])} would be imported")
     for number, reason in bad[:SHOWN]:
         output.warn(f"{file}, line {number}: {output.clean(reason)}")
     if len(bad) > SHOWN:
         output.say(f"and {output.count(len(bad) - SHOWN, 'more line')} that would be kept aside")
+    _tell_unread(odd)
     return errors.PARTIAL if bad else errors.OK
 
 
 # ── single facts ──
 
 
-def send_contact(contact: str, values: dict[str, str], at: str | None, db: str | None, dry_run: bool) -> None:
-    """Records new values of one contact's attributes. Trouble for values that can't be."""
+def send_contact(contact: str, values: dict[str, str], at: str | None, db: str | None, dry_run: bool) -> bool:
+    """Records new values of one contact's attributes; whether nobody of that id was known. Trouble for values that can't be."""
+    from rules_engine.cli.loading import open_store
     from rules_engine.engine.values import read_contact
-    from rules_engine.store.port import SOURCE_CONTACTS
+    from rules_engine.store.port import SOURCE_CONTACTS, Arrival
 
+    if values.get("email") and "@" not in values["email"]:
+        raise errors.usage(f"{contact}: email: `{values['email']}` is no e-mail address", "it is written like ana@example.com")
     settings = Settings({"database": db})
     model, zone = meaning(settings)
     moment = _moment(at, zone)
@@ -139,7 +162,13 @@ def send_contact(contact: str, values: dict[str, str], at: str | None, db: str |
     except ValueError as error:
         help = "attributes are declared with ATTRIBUTE in a .camp file" if str(error).startswith("no attribute") else ""
         raise Trouble(f"{contact}: {error}", help, errors.USAGE) from error
-    _record(change._replace(id=_name("set", contact, values, moment)), SOURCE_CONTACTS, settings, dry_run)
+    if dry_run and not settings.database.exists():
+        return True
+    with open_store(None, write=not dry_run, create=not dry_run, settings=settings) as store:
+        new = contact not in store.contacts([contact]) and not store.events_of(contact, 1)
+        if not dry_run:
+            store.record_events([Arrival(change._replace(id=_name("set", contact, values, moment)), SOURCE_CONTACTS)])
+    return new
 
 
 def send_event(
@@ -152,7 +181,8 @@ def send_event(
     db: str | None,
     dry_run: bool,
 ) -> bool:
-    """Records one event; whether it was new. Trouble for one that can't be."""
+    """Records one event; whether it was new. Warns of fields that are not declared. Trouble for one that can't be."""
+    from rules_engine.engine.unread import Unread
     from rules_engine.engine.values import read_event
     from rules_engine.runtime.calendar import format_utc
     from rules_engine.store.port import SOURCE_EVENTS
@@ -174,6 +204,8 @@ def send_event(
         unknown = str(error).startswith("no event")
         help = "events are declared with EVENT in a .camp file; `camp plugin list` shows those of plugins" if unknown else ""
         raise Trouble(str(error), help, errors.USAGE) from error
+    for sentence in Unread(model)(record, every=True):
+        output.warn(output.clean(sentence))
     return _record(event, SOURCE_EVENTS, settings, dry_run)
 
 

@@ -88,10 +88,7 @@ def open_store(
             "`camp contact import`, `camp event import` and `camp run` make it; --db names another",
         )
     if create and settings.file is None and settings.get("database").source == "default" and not path.exists():
-        raise Trouble(
-            f"there is no project here: {settings.folder} has no camp.toml, and no folder above it has one",
-            "go to the project's folder (cd), or make one with `camp init`; --db names a database outside any",
-        )
+        raise _no_project(settings, "--db names a database outside any")
     if create and not path.parent.is_dir():
         raise Trouble(f"the folder of the database {path} does not exist", "make it, or name another file with --db")
     opened = store.open_store(path, create=create, readonly=not write, faults=faults)
@@ -142,8 +139,25 @@ def shown(path: Path) -> str:
         return str(path)
 
 
+def has_campaigns(settings: Settings) -> bool:
+    """Whether a command without paths has something to read: a project, or a .camp file in this very folder. What lies below a folder
+    that is no project may be anything."""
+    return settings.file is not None or any(settings.folder.glob("*.camp"))
+
+
+def _no_project(settings: Settings, otherwise: str) -> Trouble:
+    return Trouble(
+        f"there is no project here: {settings.folder} has no camp.toml, and no folder above it has one",
+        f"go to the project's folder (cd), or make one with `camp init`; {otherwise}",
+    )
+
+
 def _named(paths: Iterable[Path], settings: Settings) -> list[Path]:
-    named = [Path(path) for path in paths] or [settings.folder]
+    named = [Path(path) for path in paths]
+    if not named:
+        if not has_campaigns(settings):
+            raise _no_project(settings, "or name a .camp file or a folder of them")
+        named = [settings.folder]
     for path in named:
         if not path.exists():
             raise Trouble(f"{path}: there is no such file or folder", "name a .camp file or a folder of them", errors.USAGE)

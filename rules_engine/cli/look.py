@@ -11,6 +11,7 @@ from rules_engine.cli import output
 from rules_engine.cli.errors import ENVIRONMENT, OK, PROBLEMS, Trouble, usage
 from rules_engine.cli.options import database_option
 from rules_engine.cli.settings import Settings
+from rules_engine.cli.unstarted import tell_idle, tell_start
 from rules_engine.decisions import MERGE
 
 AHEAD_DAYS = 400  # how far a timeline looks ahead
@@ -127,7 +128,7 @@ def _cause(cause: Any) -> str:
 @click.command("why")
 @click.argument("contact")
 @click.option("--campaign", metavar="NAME", help="Only this campaign or rule.")
-@click.option("--not", "missing", metavar="STEP", help="Why this step, action or message did NOT happen.")
+@click.option("--not", "missing", metavar="STEP", help="Why this step, action or message did NOT happen, or why this campaign or rule did not start.")
 @click.option("--as-of", metavar="TIME", help="As things stood at this moment.")
 @click.option(
     "--limit", default=50, show_default=True, type=click.IntRange(1), help="At most so many decisions, the latest ones."
@@ -139,12 +140,16 @@ def why_command(
 ) -> None:
     """Explain what was done to CONTACT, and why: each decision with the rule, its place in the file and the facts it read.
 
-    With --not STEP: why something has not happened. STEP is a step, an action such as email.send, or a message such as welcome_1.
+    With --not STEP: why something has not happened. STEP is a step, an action such as email.send, a message such as welcome_1, or a
+    campaign or rule. Times are in the contact's zone, else the workspace's.
     """
     story = _Story(contact, Settings({"database": db}), as_of)
     if campaign is not None:
         story.only(campaign)
-    if missing is not None:
+    whole = missing is not None and story.is_ruleset(missing)
+    if whole:
+        story.only(missing)
+    elif missing is not None:
         story.keep_about(missing)
     rows = story.decisions[-limit:]
     if as_json:
@@ -155,10 +160,14 @@ def why_command(
     for decision in rows:
         story.tell(decision)
     story.tell_identity()
-    if missing is not None:
+    if whole:
+        story.tell_unstarted(missing)
+    elif missing is not None:
         story.tell_missing(missing)
     elif not rows:
         story.tell_nothing(campaign)
+    if missing is None and campaign is None:
+        tell_idle(story)
 
 
 class _Story:
@@ -171,21 +180,22 @@ class _Story:
         with open_store(None, settings=settings) as store:
             rows = store.contacts([contact])
             self.row = rows.get(contact)
-            self.decisions = [row.decision for row in store.journal_of(contact, 100_000)]
+            self.decisions = self.everything = [row.decision for row in store.journal_of(contact, 100_000)]
             versions = store.programs()
             log = store.events_of(contact, 100_000)
             effects = store.effects(contact=contact, limit=100_000)
             if self.row is None and not self.decisions and not log:
                 raise Trouble(f"there is no contact `{contact}`", near_contact(contact, store), code=ENVIRONMENT)
+        self.log = log
         self.pending = [row for row in log if row.status != "done"]
         self.effects = {(row.ruleset, row.step, row.key, row.at): row for row in effects}
         self.causes = {getattr(row.cause, "id", None): row.cause for row in log}
+        self.applied = versions[-1].digest if versions else None
         self.sources = dict(versions[-1].sources) if versions else {}
         self.state = _state(self.row)
-        self.zone = _zone(self.state)
-        self.until = moment(as_of, self.zone, "--as-of")
+        self.until = moment(as_of, self.zone, "--as-of") if as_of is not None else None
         if self.until is not None:
-            self.decisions = [decision for decision in self.decisions if decision.at <= self.until]
+            self.decisions = self.everything = [decision for decision in self.decisions if decision.at <= self.until]
 
     def only(self, name: str) -> None:
         """Keeps the decisions of one campaign or rule. Trouble if no such name is known."""
@@ -205,6 +215,37 @@ class _Story:
         """Keeps what speaks about a step: the step itself, its action or its message."""
         self.decisions = [decision for decision in self.decisions if _is_about(decision, step)]
 
+    def is_ruleset(self, name: str) -> bool:
+        """Whether a campaign or rule is called so, and no step, action or message."""
+        rulesets = self._rulesets()
+        return (
+            name in rulesets
+            and not any(_step_is(op, name) for ruleset in rulesets.values() for op in ruleset.ops)
+            and not any(_is_about(decision, name) for decision in self.decisions)
+        )
+
+    @property
+    def is_of_now(self) -> bool:
+        """Whether the contact's values are those that the project's conditions ask for: now, by the texts that ran last."""
+        return self.row is not None and self.until is None and self.program is not None and self.applied == self.program.digest
+
+    def events(self) -> Iterable[tuple[Any, bool]]:
+        """Events that were processed, in order of arrival, and whether somebody told of them: not Camp itself. Those whose contents or
+        decisions [retention] may have removed say nothing any more, and are left out."""
+        from rules_engine.cli.upkeep import kept
+        from rules_engine.clock import SystemClock
+        from rules_engine.facts import IDENTIFIED, MERGED
+        from rules_engine.store.port import SOURCE_ENGINE, SOURCE_OUTCOMES
+
+        events, journal, _ = kept(self.settings).before(SystemClock().now())
+        since = max(events or 0, journal or 0)
+        for row in self.log:
+            if since and min(row.cause.at, row.received) < since:
+                continue
+            name = getattr(row.cause, "name", None)
+            if row.status == "done" and name is not None and (self.until is None or row.cause.at <= self.until):
+                yield row.cause, row.source not in (SOURCE_ENGINE, SOURCE_OUTCOMES) and name not in (IDENTIFIED, MERGED)
+
     def _rulesets(self) -> dict[str, Any]:
         program = self.program
         return {ruleset.name: ruleset for ruleset in program.rulesets} if program is not None else {}
@@ -216,7 +257,20 @@ class _Story:
             from rules_engine import project
 
             self._program = project.load_program([self.settings.folder]).program if self.settings.file is not None else None
+            if self._program is None and self.settings.file is not None:
+                output.warn("the campaigns have errors, so only what is in the journal can be told", "`camp check` tells them")
         return self._program
+
+    @property
+    def zone(self) -> str:
+        """The contact's own zone, else the workspace's: the same in which the engine words its reasons."""
+        from rules_engine.cli.people import attributes
+        from rules_engine.runtime.calendar import is_zone
+
+        zone = attributes(self.state).get("timezone")
+        if isinstance(zone, str) and is_zone(zone):
+            return zone
+        return str(self.program.zone) if self.program is not None else "UTC"
 
     # ── telling ──
 
@@ -314,7 +368,17 @@ class _Story:
         output.data(what + (" up to that moment" if self.until is not None else ""))
         self._tell_pending()
         if campaign and campaign in self._rulesets():
-            self._tell_start(self._rulesets()[campaign])
+            tell_start(self, self._rulesets()[campaign])
+
+    def tell_unstarted(self, name: str) -> None:
+        """Why a campaign or rule did not start, where it did not."""
+        if any(decision.kind in ("enter", "action") for decision in self.decisions):
+            output.data(f"so `{name}` did start")
+        elif self.decisions:
+            output.data(f"so `{name}` was skipped each time it was to start")
+        else:
+            self._tell_pending()
+            tell_start(self, self._rulesets()[name])
 
     def tell_missing(self, step: str) -> None:
         """Why a step did not happen: skips were told by the journal; else it is still to come, or what would have to happen
@@ -330,12 +394,11 @@ class _Story:
             output.data(f"so `{step}` was skipped each time it was due")
         owners = [ruleset for ruleset in self._rulesets().values() if any(_step_is(op, step) for op in ruleset.ops)]
         if not owners and not skipped:
-            known = sorted({name for ruleset in self._rulesets().values() for name in ruleset.steps})
             from difflib import get_close_matches
 
-            near = get_close_matches(step, known, n=1, cutoff=0.4)
+            near = get_close_matches(step, sorted(self._names()), n=1, cutoff=0.75)
             output.data(
-                f"no campaign or rule of this project has a step, action or message `{step}`"
+                f"no campaign or rule of this project is called `{step}` or has a step, action or message of that name"
                 + (f"; did you mean `{near[0]}`?" if near else "")
             )
             return
@@ -356,9 +419,9 @@ class _Story:
     def _tell_owner(self, ruleset: Any, step: str) -> None:
         """Where the contact stands in a ruleset that has the step: the conditions before it that were false, or the last
         thing."""
-        mine = [decision for decision in self.all_decisions() if ruleset.name in (decision.campaign, decision.rule)]
+        mine = [decision for decision in self.everything if ruleset.name in (decision.campaign, decision.rule)]
         if not mine:
-            self._tell_start(ruleset)
+            tell_start(self, ruleset)
             return
         before = _guards(ruleset, step)
         stopped = [decision for decision in mine if decision.kind == "skip" and decision.step in before]
@@ -370,19 +433,13 @@ class _Story:
         output.data(f"{ruleset.name} did not get to `{step}`; the last thing that happened in it:")
         self.tell(mine[-1])
 
-    def all_decisions(self) -> list[Any]:
-        """All of the contact's decisions, those put aside by `keep_about` too."""
-        from rules_engine.cli.loading import open_store
-
-        with open_store(None, settings=self.settings) as store:
-            found = [row.decision for row in store.journal_of(self.contact, 100_000)]
-        return [decision for decision in found if self.until is None or decision.at <= self.until]
-
-    def _tell_start(self, ruleset: Any) -> None:
-        triggers = " or ".join(trigger.text for trigger in ruleset.triggers)
-        output.data(f"{ruleset.name} has not started for {self.contact}: it starts when {output.clean(triggers)}")
-        if ruleset.audience is not None:
-            output.data(f"    and only for contacts with {output.clean(ruleset.audience.text)}")
+    def _names(self) -> set[str]:
+        """All that --not can ask about."""
+        found = set(self._rulesets())
+        for ruleset in self._rulesets().values():
+            calls = [call for op in ruleset.ops if (call := getattr(op, "call", None)) is not None]
+            found.update(ruleset.steps, (call.name for call in calls), (call.primary for call in calls if isinstance(call.primary, str)))
+        return found
 
     def _tell_pending(self) -> None:
         for row in self.pending:
@@ -449,15 +506,6 @@ def _state(row: Any) -> dict[str, Any]:
     return orjson.loads(row.state) if row is not None else {}
 
 
-def _zone(state: Mapping[str, Any]) -> str:
-    """The contact's own zone, else UTC."""
-    from rules_engine.cli.people import attributes
-    from rules_engine.runtime.calendar import is_zone
-
-    zone = attributes(state).get("timezone")
-    return zone if isinstance(zone, str) and is_zone(zone) else "UTC"
-
-
 # ── timeline ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -469,7 +517,7 @@ def _zone(state: Mapping[str, Any]) -> str:
 @database_option
 @click.option("--json", "as_json", is_flag=True, help='One JSON object for each decision; those to come have "scheduled": true.')
 def timeline_command(contact: str, limit: int, db: str | None, as_json: bool) -> None:
-    """Show what happened to CONTACT, and what is next if nothing else happens. Times are in the contact's zone."""
+    """Show what happened to CONTACT, and what is next if nothing else happens. Times are in the contact's zone, else the workspace's."""
     from rules_engine.testing.runner import timeline_line
 
     story = _Story(contact, Settings({"database": db}))
@@ -484,6 +532,7 @@ def timeline_command(contact: str, limit: int, db: str | None, as_json: bool) ->
         output.data(output.clean(timeline_line(decision, story.zone) + state))
     if not past:
         output.data("nothing has happened yet")
+    tell_idle(story)
     if coming:
         output.data(click.style("next, if nothing else happens:", bold=True))
         for decision in coming[:20]:

@@ -103,7 +103,7 @@ def list_effects(db: str | None, state: str | None, contact: str | None, limit: 
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show_effect(effect: str, db: str | None, as_json: bool) -> None:
-    """Show one effect with its attempts. EFFECT is its number in `camp outbox list`, or its id."""
+    """Show one effect with its attempts. EFFECT is its number in `camp outbox list`, or its id (msg_…)."""
     from rules_engine.cli.loading import open_store
 
     with open_store(db) as store:
@@ -129,7 +129,8 @@ def show_effect(effect: str, db: str | None, as_json: bool) -> None:
     output.data(click.style(f"{row.action} {output.cell(row.primary)}", bold=True) + f" for {output.clean(row.contact)}")
     facts = (
         ("number", str(row.seq)),
-        ("id", row.id),
+        ("id", row.handle or None),  # what providers, Message-IDs and the log's lines call it
+        ("effect", row.id),
         ("state", f"{row.state}: {MEANING.get(row.state, '')}"),
         ("from", f"{row.ruleset}, step {row.step}"),
         ("key", row.key),

@@ -58,13 +58,23 @@ def run_command(
     if dry_run:
         return _try(loaded, settings, end, as_json)
     meter = operating.meter(settings, loaded.host, web is not None)
+    mails = _mails(settings)
+    before = _written(mails)
     with open_store(None, write=True, create=True, settings=settings, faults=meter.point if meter else None) as store:
         options = operating.options(store, settings, loaded, meter)
         summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, web, **options)
         if meter is not None:
             operating.ended(meter, settings)
-        later = store.counts().events.get("new", 0) if end is not None and not summary.stopped else 0
-    _show(summary, settings, as_json)
+        counts = store.counts()
+        later = counts.events.get("new", 0) if end is not None and not summary.stopped else 0
+        waiting = sum(counts.effects.get(state, 0) for state in ("ready", "retry_wait"))
+        why = _why_waiting(store, summary, no_dispatch) if waiting else ""
+    _show(summary, as_json, waiting)
+    if not as_json:
+        if waiting:
+            output.data(f"{output.count(waiting, 'message or call still waits', 'messages and calls still wait')}: {why} (camp outbox list)")
+        if _written(mails) != before:
+            output.data(f"messages are in {mails}")
     if later:
         output.say(
             f"{output.count(later, 'fact')} {'is' if later == 1 else 'are'} later than {until} and {'waits' if later == 1 else 'wait'} "
@@ -163,7 +173,7 @@ def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> i
         with open_store(None, write=True, create=True, settings=copy) as store:
             summary = _run(store, loaded, settings, until, True, False)
             ready = store.counts().effects.get("ready", 0)
-    _show(summary, settings, as_json)
+    _show(summary, as_json, ready)
     output.say(
         f"a dry run: nothing was kept; {output.count(ready, 'message or call', 'messages and calls')} would be handed over"
     )
@@ -176,7 +186,31 @@ def _progress(done: Any) -> str:
     return f"{done.events:,} events, {done.handed_over:,} handed over, at {format_utc(done.at)[:10]}"
 
 
-def _show(summary: Any, settings: Settings, as_json: bool) -> None:
+def _mails(settings: Settings) -> Path:
+    """Where mail is written, if it is written to a folder."""
+    return Path(settings.folder) / (settings.get("email.folder").value or "outbox")
+
+
+def _written(folder: Path) -> int | None:
+    """Changes whenever a file comes into the folder; None where there is no such folder."""
+    return folder.stat().st_mtime_ns if folder.is_dir() else None
+
+
+def _why_waiting(store: Any, summary: Any, no_dispatch: bool) -> str:
+    """Why messages that are decided have not left, in words."""
+    from rules_engine.runtime.calendar import format_utc
+    from rules_engine.store.port import EVERYTHING
+
+    reasons = ["--no-dispatch was given"] if no_dispatch else []
+    reasons += [f"{plugin} keeps failing and is left alone until {format_utc(until)}" for plugin, until in sorted(summary.failing.items())]
+    reasons += [f"{'everything' if pause.campaign == EVERYTHING else pause.campaign} is paused" for pause in store.pauses()]
+    due = store.next_effect()
+    if not reasons and due is not None:
+        reasons = [f"the next is due at {format_utc(due)}"]
+    return "; ".join(reasons)
+
+
+def _show(summary: Any, as_json: bool, waiting: int) -> None:
     """What was done: by campaign and rule, then what left."""
     from rules_engine.runtime.calendar import format_utc
 
@@ -190,6 +224,7 @@ def _show(summary: Any, settings: Settings, as_json: bool) -> None:
                 "set_aside": summary.set_aside,
                 "stopped": summary.stopped,
                 "effects": dict(summary.effects),
+                "waiting": waiting,
                 "decisions": [
                     {"name": name, "kind": kind, "action": action, "outcome": outcome, "count": number}
                     for (name, kind, action, outcome), number in decisions
@@ -206,9 +241,6 @@ def _show(summary: Any, settings: Settings, as_json: bool) -> None:
         + (f", up to {format_utc(summary.at)}" if summary.at else "")
         + (f"; handed over: {handed}" if handed else "")
     )
-    folder = settings.get("email.folder").value or "outbox"
-    if summary.effects["accepted"] and (settings.get("email.transport").value or "folder") == "folder":
-        output.data(f"messages are in {Path(settings.folder) / folder}")
     if summary.set_aside:
         output.warn(f"{output.count(summary.set_aside, 'event')} set aside; `camp status` tells which and why")
     if summary.unknown or summary.effects["unknown"]:
@@ -228,6 +260,7 @@ def _table(decisions: list[tuple[tuple[Any, ...], int]]) -> None:
     columns: dict[str, None] = {}
     for (name, kind, _, outcome), number in decisions:
         column = outcome if kind in ("action", "skip") and outcome else kind
+        column = "to send" if column == "sent" else column  # what was decided: whether it has left, the outbox says
         rows.setdefault(name, Counter())[column] += number
         columns[column] = None
     order = [kind for kind in KINDS if kind in columns] + sorted(column for column in columns if column not in KINDS)

@@ -112,7 +112,7 @@ class Dispatcher:
         effects that are now unknown."""
         lost = self._store.unknown_after_restart(self._clock.now(), self._may_repeat, self._first_look_up, self._mine)
         for effect in lost:
-            log.warning("effect %s of %s is unknown: %s", effect.id, effect.contact, effect.detail, extra=named("effect.unknown", effect))
+            log.warning("effect %s of %s is unknown: %s", name_of(effect), effect.contact, effect.detail, extra=named("effect.unknown", effect))
         return lost
 
     def turn(self, until: int | None = None) -> Counter | None:
@@ -194,7 +194,7 @@ class Dispatcher:
         try:
             return Job(self.provider_of(effect.action), candidate, self._host.actions.get(effect.action), self._call(candidate))
         except Exception as error:
-            log.exception("the call of effect %s can't be made", effect.id, extra=named("effect.unmade", effect))
+            log.exception("the call of effect %s can't be made", name_of(effect), extra=named("effect.unmade", effect))
             reason = f"not called: its call could not be made: {type(error).__name__}: {error}"
             self._put_back(self._settlement(effect, Outcome("retry", reason), now))
             return None
@@ -352,7 +352,7 @@ class Dispatcher:
             next_at = self._first_look_up(effect)
         if state in ("failed", "unknown"):
             ids = named(f"effect.{state}", effect)
-            log.warning("effect %s (%s to %s) is %s: %s", effect.id, effect.action, effect.contact, state, detail, extra=ids)
+            log.warning("effect %s (%s to %s) is %s: %s", name_of(effect), effect.action, effect.contact, state, detail, extra=ids)
         return Settlement(effect.id, effect.attempts, state, self._clock.now(), detail, outcome.provider_id, next_at)
 
     def _news(self, effect: EffectRow, outcome: str, reason: str, at: int) -> list[Arrival]:
@@ -360,7 +360,7 @@ class Dispatcher:
         try:
             key = self._key_fields(effect) if self._key_fields is not None else {}
         except Exception:  # the outcome is known; that its event says less must not keep it from being recorded
-            log.exception("the key of effect %s can't be told", effect.id, extra=named("effect.no_key", effect))
+            log.exception("the key of effect %s can't be told", name_of(effect), extra=named("effect.no_key", effect))
             key = {}
         return news_of(effect, outcome, reason, at, self._host.events, key)
 
@@ -542,7 +542,7 @@ class _Bench:
         try:
             return self._judged(effect, state)
         except Exception as error:  # a fault of ours, or odd data: this one waits for a person, and stops no other (P8)
-            log.exception("effect %s can't be judged", effect.id, extra=named("effect.unjudged", effect))
+            log.exception("effect %s can't be judged", name_of(effect), extra=named("effect.unjudged", effect))
             return Verdict("held", f"it could not be judged: {type(error).__name__}: {error}")
 
     def _judged(self, effect: EffectRow, state: dict[str, Any]) -> Verdict | None:
@@ -579,9 +579,14 @@ class _LaneBench(_Bench):
 # ---------------------------------------------------------------- rules, pure
 
 
+def name_of(effect: EffectRow) -> str:
+    """What the log calls an effect: `camp outbox show` finds it by this, and an address in a contact's id can't tear it."""
+    return effect.handle or effect.id
+
+
 def named(what: str, effect: EffectRow) -> dict[str, Any]:
     """The ids of an effect for the log."""
-    return about(what=what, effect=effect.handle or effect.id, contact=effect.contact, campaign=effect.ruleset, action=effect.action)
+    return about(what=what, effect=name_of(effect), contact=effect.contact, campaign=effect.ruleset, action=effect.action)
 
 
 def expiry(effect: EffectRow, now: int) -> Verdict | None:

@@ -30,18 +30,20 @@ from rules_engine.store.port import SOURCE_CONTACTS, SOURCE_EVENTS, Arrival, Bad
 BATCH = 500  # lines of one transaction
 MAX_ID = 500  # characters of an id
 SHOWN = 2_000  # characters of a bad line that are kept aside
+MAX_UNREAD = 100  # different sentences about what nobody can read
 MAX_MOMENT = 253_402_300_800_000  # the year 10000
 _DAMAGED = (OSError, EOFError, zlib.error)
 
 Steps = Generator[None, None, "Ingested"]
 ReadEvent = Callable[[dict[str, Any]], Event]
 ReadContact = Callable[[dict[str, Any], int], ContactChange]
+ReadUnread = Callable[[dict[str, Any]], Sequence[str]]
 
 
 class Ingested(NamedTuple):
     """What became of a file. `lines`: records read. `without_id`: events that had none: a repeat of the same file is recognised,
     but an identical event in another file is taken for a repeat of it. `incomplete`: why the file could not be read to its end,
-    or ""."""
+    or "". `unread`: what lines have and no condition can read, in sentences -> lines."""
 
     lines: int
     accepted: int
@@ -51,6 +53,7 @@ class Ingested(NamedTuple):
     without_id: int
     rejected_file: Path | None
     incomplete: str = ""
+    unread: Mapping[str, int] = {}
 
 
 class Line(NamedTuple):
@@ -75,22 +78,28 @@ def event_steps(
     *,
     default_at: str | None = None,
     source: str = SOURCE_EVENTS,
+    unread: ReadUnread | None = None,
     batch: int = BATCH,
     progress: Callable[[int, int], None] | None = None,
     faults: points.Faults = points.none,
 ) -> Steps:
     """Appends the events of a file, in steps of one batch, for who has other things to do in between. read: makes an Event of a record
-    of CLI.md, raises ValueError(sentence). default_at: a moment for lines that have none. progress(lines, bytes of the file read).
-    Each step raises StoreError, and OSError if the file can't be opened."""
+    of CLI.md, raises ValueError(sentence). default_at: a moment for lines that have none. unread: sentences about what a record has and
+    no condition can read. progress(lines, bytes of the file read). Each step raises StoreError, and OSError if the file can't be opened."""
     occurrences: Counter[bytes] = Counter()
+    odd: Counter[str] = Counter()
 
     def make(line: Line) -> tuple[Arrival, bool]:
         record = line.record or {}
         if record.get("at") in (None, "") and default_at is None:
             raise ValueError("`at` is missing: when did it happen?")
-        return event_arrival(record, read, lambda full: _name("line", full, occurrences), default_at or "", source=source)
+        made = event_arrival(record, read, lambda full: _name("line", full, occurrences), default_at or "", source=source)
+        for sentence in unread(record) if unread is not None else ():
+            if sentence in odd or len(odd) < MAX_UNREAD:
+                odd[sentence] += 1
+        return made
 
-    return _steps(store, Path(path), make, batch, progress, faults)
+    return _steps(store, Path(path), make, batch, progress, faults, odd)
 
 
 def import_contacts(store: Store, path: Path, read: ReadContact, **options: Any) -> Ingested:
@@ -257,6 +266,7 @@ def _steps(
     batch: int,
     progress: Callable[[int, int], None] | None,
     faults: points.Faults,
+    odd: Mapping[str, int] | None = None,
 ) -> Steps:
     sums, incomplete = _Sums(), ""
     with path.open("rb") as raw, _Rejected(path) as rejected:
@@ -290,7 +300,7 @@ def _steps(
             incomplete = f"the file can't be read behind line {sums.lines}: {error}"
         flush()
         return Ingested(
-            sums.lines, sums.accepted, sums.duplicates, sums.conflicts, rejected.count, sums.without_id, rejected.kept, incomplete
+            sums.lines, sums.accepted, sums.duplicates, sums.conflicts, rejected.count, sums.without_id, rejected.kept, incomplete, odd or {}
         )
 
 

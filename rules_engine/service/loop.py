@@ -57,7 +57,7 @@ class Progress(NamedTuple):
 class RunSummary:
     """What a run did. `decisions`: (campaign or rule, kind, action, outcome) -> count. `effects`: outbox state reached -> count.
     `planned`: effects that the engine asked for. `unknown`: effects found in doubt at the start. `at`: the log time reached
-    (ms)."""
+    (ms). `failing`: plugin that is left alone at the end because it keeps failing -> until when (ms)."""
 
     events: int = 0
     wakes: int = 0
@@ -68,6 +68,7 @@ class RunSummary:
     unknown: int = 0
     at: int = 0
     stopped: bool = False
+    failing: dict[str, int] = field(default_factory=dict)
 
     def add(self, turn: Turn) -> None:
         """Counts a block."""
@@ -237,6 +238,9 @@ class Service:
                 if not error.passing:
                     raise
                 self._clock.sleep(POLL)
+        if self.dispatcher is not None:
+            breakers = self.dispatcher.breakers().items()
+            self.summary.failing = {plugin: breaker.open_until for plugin, breaker in breakers if breaker.open_until is not None}
 
     def rest(self, milliseconds: int) -> bool:
         """Sleeps, but wakes when a hand-over has ended; whether one has."""

@@ -58,7 +58,9 @@ class Spool:
         *,
         quiet: float = QUIET,
         keep_days: int | None = None,
+        unread: ingest.ReadUnread | None = None,
     ) -> None:
+        self._unread = unread
         self.folder, self._store, self._clock = folder, store, clock
         self._read_event, self._read_contact = readers
         self._quiet, self._keep = quiet, keep_days
@@ -120,7 +122,7 @@ class Spool:
         elif os.path.islink(path) or not os.path.isfile(path):
             self._fail(path, "it is no plain file")
         elif kind == "events":
-            self._work = path, mark, ingest.event_steps(self._store, path, self._read_event)
+            self._work = path, mark, ingest.event_steps(self._store, path, self._read_event, unread=self._unread)
         else:
             self._work = path, mark, ingest.contact_steps(self._store, path, self._read_contact)
 
@@ -169,6 +171,8 @@ class Spool:
                 done.conflicts,
                 extra=about(what="spool.done", file=path.name),
             )
+            for sentence, lines in done.unread.items():
+                log.warning("%s: %s (in %d lines)", path.name, sentence, lines, extra=about(what="spool.unread", file=path.name))
 
     def _grew(self, path: Path, mark: _Mark) -> bool:
         """Whether somebody has written to the file since it was begun: what came behind the last line that was read is not in. It is read
@@ -276,5 +280,8 @@ def spool_of(table: dict[str, Any], root: Path, store: Store, program: Any, cloc
             raise ValueError(f"[spool] {name} = {value!r} must be a number from 0")
     folder = root / str(table["folder"])
     folder.mkdir(mode=0o700, exist_ok=True)
+    from rules_engine.engine.unread import Unread
+
     readers = ingest.readers(program.model, program.zone)
-    return Spool(folder, store, readers, clock, quiet=table.get("quiet", QUIET), keep_days=table.get("keep_days"))
+    unread = Unread(program.model)
+    return Spool(folder, store, readers, clock, quiet=table.get("quiet", QUIET), keep_days=table.get("keep_days"), unread=unread)

@@ -195,7 +195,7 @@ class PostgresOutbox:
 
         def waiting(detail: str) -> int:
             sql = "SELECT count(*) FROM effect WHERE state IN ('ready', 'retry_wait') AND next_at IS NOT NULL AND detail = %s"
-            return cursor.execute(sql, (said(detail),)).fetchone()[0]
+            return cursor.execute(sql, (plain(detail),)).fetchone()[0]
 
         for row in due_rows:
             effect = effect_row(row[:-2])

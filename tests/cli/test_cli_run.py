@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -73,7 +74,38 @@ def test_import_as_json(shop):
         "rejected": 0,
         "without_id": 0,
         "rejected_file": None,
+        "warnings": [],
     }
+
+
+NEAR = "order.placed declares no field `totall`; did you mean `total`?"
+BESIDE = "`order_id` beside `event` is not kept: what the event tells belongs into `data`"
+
+
+def test_import_warns_of_what_no_condition_can_read(shop):
+    odd = [
+        {"id": "1", "event": "order.placed", "contact": "ana", "at": "2026-03-02T09:00:00Z", "data": {"order_id": "A", "totall": 40, "shop": 7}},
+        {"id": "2", "event": "order.placed", "contact": "ana", "at": "2026-03-02T09:00:00Z", "order_id": "A", "data": {"totall": 40}},
+        {"id": "3", "event": "order.placed", "contact": "ana", "at": "2026-03-02T09:00:00Z", "data": {"total": 1, "totals": 2}},
+    ]
+    (shop.folder / "odd.jsonl").write_text("".join(json.dumps(event) + "\n" for event in odd))
+    for command in (("--dry-run",), ()):
+        answer = shop("event", "import", "odd.jsonl", *command)
+        assert answer.code == 0 and answer.out.startswith("3 events")
+        assert answer.err == f"warning: {NEAR} (2 lines)\nwarning: {BESIDE} (1 line)\n"
+    assert json.loads(shop("event", "import", "odd.jsonl", "--json").out)["warnings"] == [NEAR, BESIDE]
+    assert json.loads(shop("event", "import", "odd.jsonl", "--json", "--dry-run").out)["warnings"] == [NEAR, BESIDE]
+
+
+def test_send_warns_of_fields_that_are_not_declared(shop):
+    for command in (("--dry-run",), ()):
+        answer = shop("event", "send", "order.placed", "--contact", "eva", "order_id=Z", "totall=5", "shop=7", *command)
+        assert answer.code == 0 and f"warning: {NEAR}\n" in answer.err
+        assert (
+            "warning: order.placed declares no field `shop`: it is kept, and no condition can read it; its fields are order_id, total\n"
+            in answer.err
+        )
+    assert "warning" not in shop("event", "send", "order.placed", "--contact", "eva", "order_id=Z", "total=5").err
 
 
 def test_import_of_a_file_that_is_not_there(shop):
@@ -151,6 +183,7 @@ def test_send_and_set(shop):
         (("event", "send", "order.placed"), 2, "missing option '--contact'"),
         (("event", "send", "order.placed", "--contact", "ana", "--at", "soon"), 2, '--at: "soon" is no date and time'),
         (("contact", "set", "ana", "emial=x"), 2, 'no attribute is called "emial"; did you mean email?'),
+        (("contact", "set", "ana", "email=x"), 2, "ana: email: `x` is no e-mail address"),
         (("contact", "set", "ana", "timezone=Prague"), 2, "did you mean Europe/Prague?"),
     ],
 )
@@ -161,9 +194,17 @@ def test_single_facts_that_cannot_be(shop, arguments, code, words):
     assert not (shop.folder / "camp.db").exists()
 
 
+def test_set_says_that_a_contact_is_new(shop):
+    assert shop("contact", "set", "dan", "first_name=Dan", "--dry-run").err == "dan would be new\n"
+    assert shop("contact", "set", "dan", "first_name=Dan").err == "dan is new; it acts with the next turn of `camp run`\n"
+    assert shop("contact", "set", "dan", "first_name=Daniel").err == "dan is changed; it acts with the next turn of `camp run`\n"
+    shop("run", "--once")
+    assert shop("contact", "set", "dan", "first_name=Dan", "--dry-run").err == "dan would be changed\n"
+
+
 def test_single_facts_dry_run(shop):
     assert "would be recorded" in shop("event", "send", "order.placed", "--contact", "ana", "--dry-run").err
-    assert "would be changed" in shop("contact", "set", "ana", "email=a@example.com", "--dry-run").err
+    assert "would be new" in shop("contact", "set", "ana", "email=a@example.com", "--dry-run").err
     assert not (shop.folder / "camp.db").exists()
 
 
@@ -175,7 +216,7 @@ def test_run_until_plays_what_was_imported(shop):
     shop("event", "import", "samples/events.jsonl")
     answer = shop("run", "--until", "2026-04-01")
     assert answer.code == 0
-    assert answer.out.splitlines()[0].split() == ["campaign", "or", "rule", "enter", "skip", "wait", "goal", "complete", "sent"]
+    assert answer.out.splitlines()[0].split() == ["campaign", "or", "rule", "enter", "skip", "wait", "goal", "complete", "to", "send"]
     assert answer.out.splitlines()[1].split() == ["welcome", "2", "1", "2", "2", "2", "3"]
     assert "handed over: 3 accepted" in answer.out
     assert len(list((shop.folder / "outbox").glob("*.eml"))) == 3
@@ -213,6 +254,35 @@ def test_run_once_as_json(shop):
     assert found["events"] == 1
     assert found["effects"] == {"accepted": 1}
     assert {"name": "welcome", "kind": "action", "action": "email.send", "outcome": "sent", "count": 1} in found["decisions"]
+
+
+def test_run_says_how_many_still_wait_and_why(shop):
+    toml = shop.folder / "camp.toml"
+    toml.write_text(toml.read_text().replace('transport = "folder"', 'transport = "smtp"\nhost = "127.0.0.1"\nport = 1\ntls = "none"'))
+    assert "smtp" in toml.read_text()
+    people = [{"id": f"c{number}", "email": f"c{number}@example.com", "consent.email": True} for number in range(20)]
+    (shop.folder / "c.jsonl").write_text("".join(json.dumps(person) + "\n" for person in people))
+    shop("contact", "import", "c.jsonl")
+    answer = shop("run", "--once")
+    assert re.search(r"^20 messages and calls still wait: email keeps failing and is left alone until \S+Z \(camp outbox list\)$", answer.out, re.MULTILINE)
+    assert "messages are in" not in answer.out and not (shop.folder / "outbox").exists()
+    assert json.loads(shop("run", "--once", "--json").out)["waiting"] == 20
+    shop("pause", "--all", "--reason", "a look")
+    assert "20 messages and calls still wait: everything is paused (camp" in shop("run", "--once").out
+    assert "20 messages and calls still wait: --no-dispatch was given; everything is paused (camp" in shop("run", "--once", "--no-dispatch").out
+
+
+def test_run_names_the_folder_only_if_mail_was_written_there(shop):
+    toml = shop.folder / "camp.toml"
+    toml.write_text(toml.read_text() + '[sms]\nfolder = "texts"\n')
+    (shop.folder / "campaigns" / "text.camp").write_text('RULE text\n  WHEN order.placed\n    THEN sms.send "thanks"\nEND\n')
+    (shop.folder / "templates" / "thanks.txt").write_text("Thank you.\n")
+    shop("contact", "set", "dan", "phone=+420123456789", "consent.sms=yes")
+    shop("event", "send", "order.placed", "--contact", "dan")
+    answer = shop("run", "--once")
+    assert "handed over: 1 accepted" in answer.out and "messages are in" not in answer.out
+    shop("contact", "set", "dan", "email=dan@example.com", "consent.email=yes")
+    assert f"messages are in {shop.folder / 'outbox'}" in shop("run", "--once").out
 
 
 def test_run_dry_run_tells_and_keeps_nothing(shop):
@@ -308,7 +378,120 @@ def test_why_not(ran):
         in ran("why", "chen", "--not", "first_order").out
     )
     assert "so `first_order` did happen\n" in ran("why", "ana", "--not", "first_order").out
-    assert 'did you mean `email.send "welcome"`?' in ran("why", "ana", "--not", "welcom").out
+    assert ran("why", "ana", "--not", "welcom").out == (
+        "no campaign or rule of this project is called `welcom` or has a step, action or message of that name; did you mean `welcome`?\n"
+    )
+    assert "did you mean" not in ran("why", "ana", "--not", "sms_offer").out
+
+
+CARTS = """EVENT cart.updated WITH cart_id: text, total: number
+ATTRIBUTE plan: text
+ATTRIBUTE since: datetime
+
+SEGMENT paying
+  IS contact.plan = "paid" AND contact.since < 2026-03-02
+
+CAMPAIGN carts
+  AUDIENCE contact.plan IS SET
+  FOR EACH event.cart_id
+  WHEN cart.updated WHERE event.total > 20
+    THEN email.send "cart"
+END
+
+CAMPAIGN thanks
+  WHEN contact ENTERS paying OR email.opened "welcome"
+    THEN email.send "thanks"
+END
+"""
+
+
+@pytest.fixture
+def carts(shop):
+    (shop.folder / "campaigns" / "carts.camp").write_text(CARTS)
+    for name in ("cart", "thanks"):
+        (shop.folder / "templates" / f"{name}.txt").write_text("Subject: Hi\n\nHello.\n")
+    assert shop("check").code == 0
+    shop("contact", "set", "gil", "since=2026-03-05T09:00:00Z", "--at", "2026-03-02T08:00:00Z")
+    for id, at in (("1", "2026-03-02T09:00:00Z"), ("2", "2026-03-02T10:00:00Z")):
+        shop("event", "send", "cart.updated", "--contact", "gil", "cart_id=A", "totl=40", "--id", id, "--at", at)
+    shop("run", "--until", "2026-03-03")
+    return shop
+
+
+IDLE = """cart.updated came 2 times, the latest at Mon 2026-03-02 11:00 CET, and set nothing off (event 2)
+    cart.updated declares no field `totl`; did you mean `total`?
+"""
+
+
+def test_why_and_timeline_list_events_that_set_nothing_off(carts):
+    assert carts("why", "gil").out == f"nothing has happened to gil\n{IDLE}"
+    assert carts("timeline", "gil").out.startswith(f"nothing has happened yet\n{IDLE}")
+    assert IDLE.splitlines()[0].replace(" 2 times, the latest", "").replace("11:00 CET,", "10:00 CET").replace("event 2", "event 1") in (
+        carts("why", "gil", "--as-of", "2026-03-02 10:30").out
+    )
+    carts("contact", "set", "gil", "plan=free", "--at", "2026-03-04T08:00:00Z")
+    carts("event", "send", "cart.updated", "--contact", "gil", "cart_id=A", "total=40", "--id", "3", "--at", "2026-03-04T09:00:00Z")
+    carts("run", "--until", "2026-03-05")
+    assert IDLE in carts("why", "gil").out, "what did set something off is not among them"
+
+
+def test_events_whose_decisions_may_be_gone_are_not_said_to_have_set_nothing_off(carts):
+    toml = carts.folder / "camp.toml"
+    toml.write_text(toml.read_text() + '[retention]\njournal = "1 day"\n')
+    assert carts("why", "gil").out == "nothing has happened to gil\n"
+    assert "no cart.updated of gil is known" in carts("why", "gil", "--not", "carts").out
+
+
+def test_why_not_names_the_event_that_came_and_the_condition_that_was_false(carts):
+    start = """carts has not started for gil: it starts when cart.updated WHERE event.total > 20
+    cart.updated came at Mon 2026-03-02 11:00 CET (and 1 time before), but WHERE event.total > 20 was not true: event.total is not set
+      cart.updated declares no field `totl`; did you mean `total`?
+    and only for contacts with contact.plan IS SET
+      no   contact.plan IS SET (contact.plan is not set)
+"""
+    for name in ("cart", "carts"):
+        assert carts("why", "gil", "--not", name).out == start
+    assert start in carts("why", "gil", "--campaign", "carts").out
+
+
+def test_why_not_shows_a_segments_condition_value_by_value(carts):
+    carts("contact", "set", "gil", "plan=paid", "--at", "2026-03-03T08:00:00Z")
+    carts("run", "--until", "2026-03-04")
+    assert carts("why", "gil", "--not", "thanks").out == """thanks has not started for gil: it starts when contact ENTERS paying or email.opened "welcome"
+    gil is not in paying now:
+      yes  contact.plan = "paid" (contact.plan is paid)
+      no   contact.since < 2026-03-02 (contact.since is Thu 2026-03-05 10:00 CET)
+    no email.opened of gil is known
+"""
+    assert "in paying" not in carts("why", "gil", "--not", "thanks", "--as-of", "2026-03-02").out
+    file = carts.folder / "campaigns" / "carts.camp"
+    file.write_text(file.read_text().replace("2026-03-02", "2026-03-03"))
+    assert carts("why", "gil", "--not", "thanks").out == """\
+thanks has not started for gil: it starts when contact ENTERS paying or email.opened "welcome"
+    no email.opened of gil is known
+    the campaigns were changed since they ran: `camp run` works out what is so for this contact now
+"""
+    file.write_text("CAMPAIGN\n")
+    assert "the campaigns have errors, so only what is in the journal can be told" in carts("why", "gil", "--not", "thanks").err
+
+
+def test_why_not_of_a_campaign_that_did_start(ran):
+    edited = ran.folder / "campaigns" / "welcome.camp"
+    edited.write_text(edited.read_text().replace("welcome", "hello").replace('"hello"', '"welcome"'))
+    for file in ran.folder.glob("camp.db*"):
+        file.unlink()
+    ran("contact", "import", "samples/contacts.jsonl")
+    ran("run", "--until", "2026-04-01")
+    assert ran("why", "ana", "--not", "hello").out.endswith("so `hello` did start\n")
+    assert "hello has not started for chen: it starts when" in ran("why", "chen", "--not", "hello").out
+
+
+def test_moments_are_told_in_the_workspaces_zone(shop):
+    shop("contact", "set", "dan", "email=dan@example.com", "consent.email=yes", "--at", "2026-03-02T08:00:00Z")
+    shop("run", "--until", "2026-03-03")
+    for command in (("why", "dan"), ("timeline", "dan")):
+        answer = shop(*command)
+        assert "Mon 2026-03-02 09:00 CET" in answer.out and "UTC" not in answer.out
 
 
 def test_why_as_of_a_moment(ran):
@@ -411,6 +594,8 @@ def test_outbox_list_and_show(held):
     answer = held("outbox", "show", str(record["seq"]))
     assert answer.code == 0
     assert "ready: leaves with the next run" in answer.out
+    assert f"  id:            {record['handle']}\n" in answer.out
+    assert held("outbox", "show", record["handle"]).out == answer.out
     assert json.loads(held("outbox", "show", record["id"], "--json").out)["attempts"] == []
 
 
@@ -568,15 +753,15 @@ def test_many_failures_of_one_cause_are_told_three_times(shop):
     answer = shop("run", "--until", "2026-03-03")
     assert answer.code == 6
     assert answer.err.count("there is no sender") == 4
+    named = re.search(r"WARNING camp.dispatch: effect (msg_\w+) \(email.send to c\d+\) is failed", answer.err)[1]
+    assert "failed: did not leave" in shop("outbox", "show", named).out
     assert "and more of the same: there is no sender" in answer.err
     assert "20 effects failed; `camp outbox list --state failed` shows them" in answer.err
 
 
-def test_outside_any_project_nothing_is_made(tmp_path):
+def test_outside_any_project_nothing_is_made(tmp_path, camp_in):
     """Who forgot to go to the project's folder gets no stray database that nobody reads."""
-    from tests.cli.conftest import Camp
-
-    camp = Camp(tmp_path)
+    camp = camp_in(tmp_path)
     (tmp_path / "c.jsonl").write_text('{"id": "a", "email": "a@x.com"}\n')
     answer = camp("contact", "import", "c.jsonl")
     assert answer.code == 5 and "there is no project here" in answer.err and "camp init" in answer.err

@@ -60,6 +60,32 @@ def test_check_of_a_missing_file(shop):
     assert "nothing.camp: there is no such file or folder" in answer.err
 
 
+@pytest.mark.parametrize("command", [("check",), ("test",), ("fmt", "--check"), ("run", "--once"), ("simulate", "--until", "2026-04-01", "--events", "e.jsonl")])
+def test_outside_any_project_nothing_below_is_read(empty, command):
+    (empty.folder / "others").mkdir()
+    (empty.folder / "others" / "broken.camp").write_text("CAMPAIGN\n")
+    (empty.folder / "e.jsonl").write_text("{}\n")
+    answer = empty(*command)
+    assert answer.code == 5 and answer.out == ""
+    assert answer.err.startswith(f"error: there is no project here: {empty.folder} has no camp.toml")
+    assert "camp init" in answer.err and "name a .camp file" in answer.err
+    assert empty("check", ".").code == 1, "what is named is read"
+
+
+def test_doctor_outside_any_project_reads_nothing_below(empty):
+    (empty.folder / "others").mkdir()
+    (empty.folder / "others" / "broken.camp").write_text("CAMPAIGN\n")
+    answer = empty("doctor")
+    assert answer.code == 1 and "there is no camp.toml in" in answer.out and "campaigns:" not in answer.out
+
+
+def test_files_of_this_very_folder_need_no_project(empty):
+    (empty.folder / "first.camp").write_text('TEST "nothing happens"\n  GIVEN contact ana\n  AT 2026-03-02 10:00\n    EXPECT NOTHING ELSE\nEND\n')
+    answer = empty("check")
+    assert answer.code == 0 and "1 file checked" in answer.err
+    assert empty("test").code == 0
+
+
 def test_check_strict_counts_warnings(shop):
     edit(shop, "SEGMENT newsletter", "CONST never_used = 3 days\n\nSEGMENT newsletter")
     plain, strict = shop("check"), shop("check", "--strict")
@@ -104,7 +130,7 @@ def test_fmt_reads_stdin(shop):
 
 
 def test_fmt_where_there_is_nothing(empty):
-    answer = empty("fmt")
+    answer = empty("fmt", ".")
     assert answer.code == 2
     assert "there is no .camp file" in answer.err
 

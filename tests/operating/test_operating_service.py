@@ -212,6 +212,13 @@ def test_files_are_imported_and_moved(spool):
     assert spool.store.counts().events["new"] == 12 and (spool.folder / "done" / "events-1-2.jsonl").exists()
 
 
+def test_what_no_condition_can_read_is_logged_once_for_a_file(spool, caplog):
+    again = Spool(spool.folder, spool.store, (read_event, read_contact), spool.clock, quiet=0, unread=lambda record: ["tick declares no field `totl`"])
+    (spool.folder / "events.jsonl").write_text(lines(range(3)))
+    again.drain()
+    assert [text for text in caplog.messages if "totl" in text] == ["events.jsonl: tick declares no field `totl` (in 3 lines)"]
+
+
 def test_a_file_that_still_grows_is_left_alone(spool):
     path = spool.folder / "events.jsonl"
     for n in range(5):

@@ -43,6 +43,7 @@ def test_the_pages_project_works_as_it_stands(camp):
     assert len(FILES) == 5
     camp("check")
     camp("fmt", "--check", "campaigns")
+    assert 'nonstop' in camp("test", "--json", "campaigns/stop.camp")
     Path("people.jsonl").write_text('{"id": "eva", "email": "eva@example.com", "first_name": "Eva", "locale": "de-AT", "created_at": "2026-03-01T08:00:00Z"}\n')
     camp("contact", "import", "people.jsonl")
     camp("event", "send", "order.placed", "--contact", "eva", "order_id=A9", "total=600")

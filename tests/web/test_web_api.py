@@ -66,6 +66,16 @@ def test_without_an_id_the_answer_says_what_that_means(site):
     problem(site.post("/v1/events", json={**nameless, "contact": "ben"}, headers={"idempotency-key": "k1"}), 409, "id-conflict")
 
 
+def test_what_no_condition_can_read_is_kept_and_told(site):
+    near, beside = "order.placed declares no field `totall`; did you mean `total`?", "`order_id` beside `event` is not kept: what the event tells belongs into `data`"
+    odd = {**ORDER, "order_id": "A", "data": {"totall": 40, "shop": 7}}
+    answer = site.post("/v1/events", json=odd)
+    assert answer.status_code == 202 and answer.json()["warnings"] == [beside, near]
+    assert site.events()[0].data == {"totall": 40, "shop": 7}
+    told = site.post("/v1/events", json=[odd, {**ORDER, "id": "e2"}]).json()
+    assert told["items"][0]["warnings"] == [beside, near] and "warnings" not in told["items"][1]
+
+
 @pytest.mark.parametrize("lines", [False, True])
 def test_a_bad_item_never_stops_the_others(site, lines):
     items = [ORDER, {"event": "order.placed"}, {**ORDER, "contact": "ben"}, 7, {**ORDER, "id": "e2"}, ORDER, {**ORDER, "id": "e3", "event": "order.place"}]

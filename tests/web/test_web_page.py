@@ -18,7 +18,7 @@ def test_the_settings_of_the_page_are_taken_and_its_requests_answered_as_it_says
     settings = tomllib.loads(table)["web"]
     site = make(**settings, webhooks_shop_secret="a-secret", webhooks_postmark_password="a-password")
     requests = re.findall(r"```sh\n(curl.*?)```\n```json\n(.*?)```", PAGE, re.DOTALL)
-    assert len(requests) == 4
+    assert len(requests) == 5
     for request, said in requests:
         words = shlex.split(request.replace("\\\n", " ").replace("$CAMP_WEB_TOKEN", TOKEN))
         headers = dict(words[index + 1].split(": ", 1) for index, word in enumerate(words) if word == "-H")

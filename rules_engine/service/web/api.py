@@ -26,6 +26,7 @@ _KEY = re.compile(r"[!-~]{1,200}")
 VISITOR = re.compile(r"visitor:[0-9a-f]{32}")
 
 Make = Callable[[Line], tuple[Arrival, bool]]
+Warn = Callable[[dict[str, Any]], list[str]]
 
 
 async def post_events(web: Web, request: Request) -> Response:
@@ -38,7 +39,7 @@ async def post_events(web: Web, request: Request) -> Response:
         arrival, anonymous = ingest.event_arrival(line.record or {}, web.read_event, lambda record: name_of(line.number), default_at, undated=True)
         return arrival, anonymous and not known
 
-    return await _take(web, request, make)
+    return await _take(web, request, make, web.unread)
 
 
 async def post_contacts(web: Web, request: Request) -> Response:
@@ -92,9 +93,10 @@ def _namer(web: Web, request: Request) -> tuple[Callable[[int], str], bool]:
     return lambda number: f"http:{web.chance()}", False
 
 
-async def _take(web: Web, request: Request, make: Make) -> Response:
+async def _take(web: Web, request: Request, make: Make, warn: Warn | None = None) -> Response:
     lines, single = await bodies.items(request)
     fates: list[Fate | None] = [None] * len(lines)
+    warnings: dict[int, list[str]] = {}
     arrivals, places, without = [], [], 0
     for index, line in enumerate(lines):
         if index % BREATH == BREATH - 1:
@@ -106,6 +108,8 @@ async def _take(web: Web, request: Request, make: Make) -> Response:
         except (ValueError, TypeError, OverflowError) as error:
             fates[index] = Fate("rejected", str(error))
             continue
+        if warn is not None and (said := warn(line.record)):
+            warnings[index] = said
         arrivals.append(arrival)
         places.append(index)
         without += anonymous
@@ -115,8 +119,8 @@ async def _take(web: Web, request: Request, make: Make) -> Response:
     ids = {place: _shown_id(arrival) for place, arrival in zip(places, arrivals, strict=True)}
     warning = "" if not without else NO_ID if isinstance(arrivals[0].cause, Event) else NO_KEY
     if single:
-        return _single(fates[0], ids.get(0), warning)
-    return _batch(lines, fates, ids, without, warning, numbered=bodies.media(request) != bodies.JSON)
+        return _single(fates[0], ids.get(0), warning, warnings.get(0))
+    return _batch(lines, fates, ids, without, warning, warnings, numbered=bodies.media(request) != bodies.JSON)
 
 
 def _shown_id(arrival: Arrival) -> str:
@@ -124,17 +128,18 @@ def _shown_id(arrival: Arrival) -> str:
     return arrival.cause.id if isinstance(arrival.cause, Event) else arrival.cause.contact
 
 
-def _single(fate: Fate | None, id: str | None, warning: str) -> Response:
+def _single(fate: Fate | None, id: str | None, warning: str, warnings: list[str] | None) -> Response:
     assert fate is not None
     if fate.status == "rejected":
         raise Problem(422, "bad-item", _visible(fate.reason))
     if fate.status == "conflict":
         raise Problem(409, "id-conflict", fate.reason, id=id)
-    answer = {"status": fate.status, "id": id, **({"warning": warning} if warning else {})}
+    answer = {"status": fate.status, "id": id, **({"warning": warning} if warning else {}), **({"warnings": _clean(warnings)} if warnings else {})}
     return json_response(answer, 202 if fate.status == "accepted" else 200)
 
 
-def _batch(lines: list[Line], fates: list[Fate | None], ids: dict[int, str], without: int, warning: str, numbered: bool) -> Response:
+def _batch(lines: list[Line], fates: list[Fate | None], ids: dict[int, str], without: int, warning: str, warnings: dict[int, list[str]],
+           numbered: bool) -> Response:  # fmt: skip
     items: list[dict[str, Any]] = []
     sums: Counter[str] = Counter()
     for index, (line, fate) in enumerate(zip(lines, fates, strict=True)):
@@ -147,6 +152,8 @@ def _batch(lines: list[Line], fates: list[Fate | None], ids: dict[int, str], wit
             item["id"] = ids[index]
         if fate.reason:
             item["reason"] = _visible(fate.reason)
+        if index in warnings:
+            item["warnings"] = _clean(warnings[index])
         items.append(item)
     answer: dict[str, Any] = {
         "accepted": sums["accepted"], "duplicates": sums["duplicate"], "conflicts": sums["conflict"], "rejected": sums["rejected"],
@@ -159,6 +166,10 @@ def _batch(lines: list[Line], fates: list[Fate | None], ids: dict[int, str], wit
 
 def _visible(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _clean(sentences: list[str]) -> list[str]:
+    return [_visible(sentence) for sentence in sentences]
 
 
 def _utc(now: int) -> str:

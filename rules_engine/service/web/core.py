@@ -14,6 +14,7 @@ from starlette.requests import Request
 from rules_engine.actions import Change
 from rules_engine.clock import Clock
 from rules_engine.engine import merged_into
+from rules_engine.engine.unread import Unread
 from rules_engine.facts import ContactChange, Event
 from rules_engine.service.ingest import Fate, ReadContact, ReadEvent
 from rules_engine.service.keys import split_key
@@ -59,6 +60,7 @@ class Web:
     mailgun: Once = field(init=False)
 
     def __post_init__(self) -> None:
+        self.unread = Unread(self.model)
         self.visits = Rate(self.settings.visits_per_minute, self.clock)
         self.posts = Rate(self.settings.forms_per_minute, self.clock)
         self.mailgun = Once(self.clock, 2_000 * TOLERANCE)

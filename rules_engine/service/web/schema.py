@@ -24,6 +24,7 @@ _TYPES: Mapping[str, Mapping[str, Any]] = {
     "map": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 1000}},
 }
 
+WARNINGS = {"type": "array", "items": {"type": "string"}, "description": "What no condition can read: mostly a slip in a field's name."}
 PROBLEM = {
     "type": "object",
     "description": "Problem details (RFC 9457).",
@@ -37,6 +38,7 @@ TAKEN = {
         "status": {"type": "string", "enum": ["accepted", "duplicate"]},
         "id": {"type": "string"},
         "warning": {"type": "string"},
+        "warnings": WARNINGS,
     },
 }
 BATCH = {
@@ -56,6 +58,7 @@ BATCH = {
                     "status": {"type": "string", "enum": ["accepted", "duplicate", "conflict", "rejected"]},
                     "id": {"type": "string"},
                     "reason": {"type": "string"},
+                    "warnings": WARNINGS,
                 },
             },
         },
