@@ -63,6 +63,7 @@ def test_show_of_a_plugin_an_action_and_one_that_failed(empty, site):
 
 def test_a_plugin_that_is_slow_to_load_is_named(empty, site, monkeypatch):
     torture.install(site, "good", torture.GOOD)
+    (empty.folder / "camp.toml").touch()
     monkeypatch.setattr(loading, "SLOW", 0.0001)
     for command in (["check"], ["plugin", "list"]):
         err = empty(*command).err
