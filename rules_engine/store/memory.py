@@ -294,12 +294,13 @@ class MemoryStore:
         ripe = [effect for effect in self._ripe() if effect.next_at <= due and effect.action not in full]
         seen: Counter[tuple[str, str]] = Counter()
         claimed = []
+        unread = {row.cause.contact for row in self.read_log(self._position.cursor, len(self._log))}  # at once, as the databases do
         for effect in sorted(ripe, key=lambda effect: (effect.next_at, effect.seq)):
             seen[effect.state, effect.action] += 1
             if seen[effect.state, effect.action] > limit:
                 continue
             state = self._contacts.get(effect.contact)
-            pending = self._unread(effect.contact)
+            pending = effect.contact in unread
             paused = EVERYTHING in self._pauses or effect.ruleset in self._pauses
             candidate = Candidate(effect, state.state if state else None, pending, paused, self._used, self._unread, self._waiting)
             verdict = judge(candidate)
