@@ -67,10 +67,11 @@ class SentJournal:
         if lost:
             log.warning(
                 "hand-overs that are in %s and not in the database: %d (an older backup was restored, or effects were dropped); "
-                "effects that are unknown now because of it: %d",
+                "effects that are unknown now because of it: %d; up to %d more will be as their events act or are fed again",
                 self.path.name,
                 len(lost),
                 len(doubtful),
+                len({line.mark for line in lost}) - len(doubtful),
             )
         return doubtful
 
@@ -101,11 +102,15 @@ class SentJournal:
             return f"{self.path} is a copy of the file that Camp wrote: the database seems to be a copy"
         return ""
 
+    def known(self, store: Store) -> bool:
+        """Whether the journal is there, and this database's own."""
+        header = self._header() if self.path.exists() else None
+        return header is not None and header.instance == store.identity().instance
+
     def adopt(self, store: Store, now: int, keep_open: bool = False) -> int:
         """Takes the database over after a person said that no other copy runs. Returns how many open effects became unknown: all of
         them if the journal is lost or another database's, none with keep_open (a person says that nothing was sent since)."""
-        header = self._header() if self.path.exists() else None
-        known = header is not None and header.instance == store.identity().instance
+        known = self.known(store)
         body = self.path.read_bytes().partition(b"\n")[2] if known else b""
         doubtful = 0 if known or keep_open else store.doubt_open(now, ADOPTED)
         if self.path.exists() and not known:
