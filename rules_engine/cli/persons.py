@@ -176,7 +176,7 @@ def forget(contacts: tuple[str, ...], settings: Settings, later: bool, yes: bool
         output.say("backups made before still hold what was erased, and so do logs and the files that are named above")
         file = settings.database
         for old in sorted(file.parent.glob(f"{file.name}.before-*")) if isinstance(file, Path) else ():
-            output.say(f"{old} is the database from before a restore, and holds it too: remove it")
+            output.say(f"{old} is the database from before a restore, and may hold it too: remove it")
 
 
 def _with_merged(store: Any, contacts: Iterable[str]) -> list[str]:
@@ -206,7 +206,7 @@ def addresses_of(store: Any, settings: Settings, contact: str) -> set[tuple[str,
     return {
         (channel, value.strip())
         for state in states
-        for channel, name in _channels(settings).items()
+        for channel, name in channels(settings).items()
         if isinstance(value := state.get(name), str) and value.strip()
     }
 
@@ -320,7 +320,7 @@ def _names(effects: Iterable[str]) -> set[str]:
     return {name for id in effects for name in (id, handle(id))}
 
 
-def _channels(settings: Settings) -> dict[str, str]:
+def channels(settings: Settings) -> dict[str, str]:
     """Channel -> the attribute that holds its address, as the installed plugins say."""
     from rules_engine import host
 

@@ -63,8 +63,9 @@ def run_command(
         summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, web, **options)
         if meter is not None:
             operating.ended(meter, settings)
+        left = _left(summary, store)
         later = store.counts().events.get("new", 0) if end is not None and not summary.stopped else 0
-    _show(summary, settings, as_json)
+    _show(summary, left, settings, as_json)
     if later:
         output.say(
             f"{output.count(later, 'fact')} {'is' if later == 1 else 'are'} later than {until} and {'waits' if later == 1 else 'wait'} "
@@ -72,11 +73,14 @@ def run_command(
         )
     if summary.stopped and (once or until is not None):
         return errors.INTERRUPTED
-    return (
-        errors.PARTIAL
-        if summary.set_aside or summary.effects["failed"] or summary.effects["unknown"] or summary.unknown
-        else errors.OK
-    )
+    return errors.PARTIAL if summary.set_aside or any(left.values()) else errors.OK
+
+
+def _left(summary: Any, store: Any) -> dict[str, int]:
+    """State -> how many effects of this run are in it still: a person, a look-up or a repeat may have settled them meanwhile."""
+    now = store.backlog(0).effects
+    met = {"unknown": summary.unknown + summary.effects["unknown"], "failed": summary.effects["failed"]}
+    return {state: min(number, now.get(state, 0)) for state, number in met.items()}
 
 
 def _run(
@@ -162,8 +166,9 @@ def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> i
                 store.backup(copy.database)
         with open_store(None, write=True, create=True, settings=copy) as store:
             summary = _run(store, loaded, settings, until, True, False)
+            left = _left(summary, store)
             ready = store.counts().effects.get("ready", 0)
-    _show(summary, settings, as_json)
+    _show(summary, left, settings, as_json)
     output.say(
         f"a dry run: nothing was kept; {output.count(ready, 'message or call', 'messages and calls')} would be handed over"
     )
@@ -176,7 +181,7 @@ def _progress(done: Any) -> str:
     return f"{done.events:,} events, {done.handed_over:,} handed over, at {format_utc(done.at)[:10]}"
 
 
-def _show(summary: Any, settings: Settings, as_json: bool) -> None:
+def _show(summary: Any, left: dict[str, int], settings: Settings, as_json: bool) -> None:
     """What was done: by campaign and rule, then what left."""
     from rules_engine.runtime.calendar import format_utc
 
@@ -211,13 +216,9 @@ def _show(summary: Any, settings: Settings, as_json: bool) -> None:
         output.data(f"messages are in {Path(settings.folder) / folder}")
     if summary.set_aside:
         output.warn(f"{output.count(summary.set_aside, 'event')} set aside; `camp status` tells which and why")
-    if summary.unknown or summary.effects["unknown"]:
-        output.warn(
-            f"{output.count(summary.unknown + summary.effects['unknown'], 'effect')} unknown; "
-            "`camp outbox list --state unknown` shows them"
-        )
-    if summary.effects["failed"]:
-        output.warn(f"{output.count(summary.effects['failed'], 'effect')} failed; `camp outbox list --state failed` shows them")
+    for state, number in left.items():
+        if number:
+            output.warn(f"{output.count(number, 'effect')} {state}; `camp outbox list --state {state}` shows them")
 
 
 def _table(decisions: list[tuple[tuple[Any, ...], int]]) -> None:

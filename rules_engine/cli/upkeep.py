@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rules_engine.cli import errors, output
+from rules_engine.cli import output
 from rules_engine.cli.errors import Trouble, refused
 from rules_engine.cli.pause import who
 from rules_engine.cli.settings import Address, Settings
@@ -338,9 +338,8 @@ def _left(settings: Settings) -> tuple[str, str]:
 
 
 def scrubbed(store: Any, settings: Settings, vacuum: bool) -> None:
-    """After an erasure. Trouble if bytes are left."""
+    """After an erasure, which stands whatever comes of this: what is left to do is told."""
     if not store.scrub(vacuum):
-        why, way = _left(settings)
-        raise Trouble(f"the contact is erased, but {why}", way, errors.PARTIAL)
+        output.warn(*_left(settings))
     if not vacuum:
         output.say("what was erased may still be read in the free space of the file until `camp db vacuum` has run")

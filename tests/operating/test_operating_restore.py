@@ -326,3 +326,15 @@ def test_a_dry_run_beside_a_running_service(pigeons):
     tried = pigeons.process("db", "restore", "b.db", "--dry-run", "--json")
     assert tried.code == 0 and json.loads(tried.out)["events_lost"] == 50, tried
     assert pigeons.stop(child).code == 0
+
+
+def test_what_was_resolved_meanwhile_is_no_unknown_effect_at_the_end(pigeons):
+    damaged(pigeons)
+    assert pigeons.process("db", "restore", "b.db", "--yes").code == 0
+    pigeons.process("event", "import", "second.jsonl")
+    child = pigeons.start()
+    pigeons.wait(lambda: states(pigeons)["unknown"] == 50)
+    resolved = pigeons.process("outbox", "resolve", "--state", "unknown", "accepted", "--yes")
+    assert resolved.code == 0 and "50 effects are now accepted" in resolved.err, resolved
+    ended = pigeons.stop(child)
+    assert "unknown;" not in ended.err and "up to 50 more will be" in ended.err, ended
