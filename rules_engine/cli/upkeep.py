@@ -187,8 +187,9 @@ def _put(settings: Settings, file: Path, aside: Path, remains: Any, now: int) ->
     os.chmod(draft, 0o600)
     store = SqliteStore(draft, create=False)
     try:
-        carry_over(remains, store, lambda contact: addresses_of(store, settings, contact), now)
-        detail = f"{file}: carried over {len(remains.refusals)} refusals, {remains.erasures} erasures, {len(remains.pauses)} pauses"
+        carry_over(remains, store, lambda contact: addresses_of(store, settings, contact), now, who())
+        counted = ((len(remains.refusals), "refusal"), (remains.erasures, "erasure"), (len(remains.pauses), "pause"))
+        detail = f"{file}: carried over {', '.join(output.count(number, noun) for number, noun in counted)}"
         store.audit(who(), "restore", detail + (f"; not readable: {', '.join(remains.unread)}" if remains.unread else ""), now)
     finally:
         store.close()

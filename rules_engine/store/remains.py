@@ -178,8 +178,9 @@ def _erased(then: _Reader, forgotten: tuple[tuple, ...], audits: tuple[tuple, ..
     return found
 
 
-def carry_over(remains: Remains, store: SqliteStore, addresses: Callable[[str], Any], now: int) -> None:
-    """Into a store that was made from the backup. addresses(contact): its (channel, address) pairs, which stay suppressed. Raises StoreError."""
+def carry_over(remains: Remains, store: SqliteStore, addresses: Callable[[str], Any], now: int, who: str) -> None:
+    """Into a store that was made from the backup. addresses(contact): its (channel, address) pairs, which stay suppressed. who:
+    whom the audit names for the pauses. Raises StoreError."""
     with store._db.tx("carry") as raw:
         raw.executemany("INSERT INTO forgotten (mark, channel, at) VALUES (?,?,?) ON CONFLICT (mark) DO NOTHING", remains.forgotten)
         raw.executemany("INSERT INTO audit (at, who, what, detail) VALUES (?,?,?,?)", remains.audits)
@@ -192,6 +193,6 @@ def carry_over(remains: Remains, store: SqliteStore, addresses: Callable[[str], 
         ]
     )
     for campaign, reason in remains.pauses:
-        store.pause(campaign, reason, now, "restore")
+        store.pause(campaign, reason, now, who)
     if remains.erased:
         store.scrub()
