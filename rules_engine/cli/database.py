@@ -69,11 +69,14 @@ def db_check(db: str | None) -> int:
     """Check that the database is whole."""
     from rules_engine.cli.loading import open_store
 
-    with open_store(db) as store:
+    settings = Settings({"database": db})
+    with open_store(db, settings=settings) as store:
         problems = store.check()
     for problem in problems:
         output.data(output.clean(problem))
     output.say("the database is whole" if not problems else f"{output.count(len(problems), 'problem')} found")
+    if problems and not isinstance(settings.database, Address):
+        output.say("stop `camp run`, then `camp db restore FILE` with the latest backup: it puts this file aside by itself")
     return errors.ENVIRONMENT if problems else errors.OK
 
 
@@ -114,10 +117,11 @@ def db_backup(file: Path | None, keep: int | None, db: str | None, as_json: bool
 @click.option("--dry-run", is_flag=True, help="Check the backup and tell what would be lost; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="The answer as one JSON object.")
 def db_restore(file: Path, db: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Put the backup FILE in the database's place. The database that was there is kept beside it.
+    """Put the backup FILE in the database's place. The database that was there, whole or damaged, is kept beside it.
 
-    Refused while `camp run` is active. Nothing is sent twice afterwards: the send journal beside the database knows what was
-    handed over after the backup, and that becomes unknown. Don't touch the journal (NAME.sent).
+    Refused while `camp run` is active (--dry-run is not). Nothing is sent twice afterwards: the send journal beside the database knows
+    what was handed over after the backup, and that becomes unknown. Don't touch the journal (NAME.sent). Who refused, was suppressed or
+    was erased after the backup stays so, and what is paused stays paused, as far as the database that was there can be read.
     """
     from rules_engine.cli import upkeep
 

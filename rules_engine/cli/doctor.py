@@ -84,14 +84,12 @@ def examine(settings: Settings, connect: bool = False, deep: bool = False) -> It
 
 def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     """One check that fails costs its own finding only."""
-    from rules_engine.store import StoreError
+    from rules_engine.cli.faults import translate
 
     try:
         yield from check()
     except errors.Trouble as trouble:
         yield Finding(ERROR, about, trouble.message, trouble.help)
-    except StoreError as error:
-        yield Finding(ERROR, about, error.message, error.help)
     except OSError as error:
         yield Finding(
             ERROR,
@@ -99,6 +97,11 @@ def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
             f"{error.filename or about}: {(error.strerror or str(error)).lower()}",
             "look at the file's permissions",
         )
+    except Exception as error:
+        trouble = translate(error)
+        if trouble is None:
+            raise
+        yield Finding(ERROR, about, trouble.message, trouble.help)
 
 
 # ── the machine ──
@@ -472,11 +475,11 @@ def database(settings: Settings, deep: bool) -> Iterator[Finding]:
             if running
             else Finding(WARN, "service", "camp run is not active", "start it: camp run")
         )
-        yield from _home_of_server(store) if on_server else _journal(settings.database, store)
-        yield from _clock(store, now)
-        yield from _waiting(store, now, running)
-        yield from _outbox(store)
-        yield from _paused(store)
+        yield from _home_of_server(store) if on_server else _guarded("send journal", lambda: _journal(settings.database, store))
+        yield from _guarded("clock", lambda: _clock(store, now))
+        yield from _guarded("backlog", lambda: _waiting(store, now, running))
+        yield from _guarded("outbox", lambda: _outbox(store))
+        yield from _guarded("pauses", lambda: _paused(store))
         if on_server:
             yield Finding(OK, "backup", "the server's own: Camp does not see it (docs/cluster.md)")
             return

@@ -66,7 +66,8 @@ def _sqlite(error: BaseException) -> Trouble:
         return Trouble("the database is busy: another process holds it", "wait for the other `camp` to end, or stop it")
     if "full" in text:
         return Trouble("the disk is full", "free some space; nothing that was acknowledged is lost")
-    return Trouble(f"the database can't be used: {text}", "`camp db check` looks closer")
+    way = "; `camp db restore FILE` puts a backup in its place" if "malformed" in text else ""
+    return Trouble(f"the database can't be used: {text}", f"`camp db check` looks closer{way}")
 
 
 _KNOWN: dict[str, Callable[[BaseException], Trouble]] = {

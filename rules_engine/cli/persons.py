@@ -176,7 +176,7 @@ def forget(contacts: tuple[str, ...], settings: Settings, later: bool, yes: bool
         output.say("backups made before still hold what was erased, and so do logs and the files that are named above")
         file = settings.database
         for old in sorted(file.parent.glob(f"{file.name}.before-*")) if isinstance(file, Path) else ():
-            output.say(f"{old} is the database from before a restore, and holds it too: remove it")
+            output.say(f"{old} is the database from before a restore, and may hold it too: remove it")
 
 
 def _with_merged(store: Any, contacts: Iterable[str]) -> list[str]:
@@ -194,6 +194,23 @@ def _with_merged(store: Any, contacts: Iterable[str]) -> list[str]:
     return list(found)
 
 
+def addresses_of(store: Any, settings: Settings, contact: str) -> set[tuple[str, str]]:
+    """All (channel, address) that a contact has or had."""
+    import orjson
+
+    from rules_engine.cli.people import attributes
+
+    row = store.contacts([contact]).get(contact)
+    states = [attributes(orjson.loads(row.state))] if row is not None else []
+    states += [getattr(item.cause, "attributes", {}) for item in store.events_of(contact, 1_000_000)]
+    return {
+        (channel, value.strip())
+        for state in states
+        for channel, name in channels(settings).items()
+        if isinstance(value := state.get(name), str) and value.strip()
+    }
+
+
 class _Person:
     """Where one contact is found."""
 
@@ -201,7 +218,7 @@ class _Person:
         self.contact, self._store, self._settings = contact, store, settings
         self.mark = store.contact_mark(contact)
         self.found = store.erase(contact, (), 0, dry_run=True)
-        self.addresses = sorted(self._addresses())
+        self.addresses = sorted(addresses_of(store, settings, contact))
         self._effects = _names({effect.id for effect in store.effects(contact=contact, limit=1_000_000)})
         self.files = [path for path in _handed_over(settings) if self._names(path)]
         self.others = [path for path in _data_files(settings) if path not in self.files and self._mentioned(path)]
@@ -210,22 +227,6 @@ class _Person:
     def known(self) -> bool:
         """Whether there is anything to erase."""
         return bool(any(self.found) or self.files)
-
-    def _addresses(self) -> set[tuple[str, str]]:
-        """All (channel, address) that the contact has or had."""
-        import orjson
-
-        from rules_engine.cli.people import attributes
-
-        row = self._store.contacts([self.contact]).get(self.contact)
-        states = [attributes(orjson.loads(row.state))] if row is not None else []
-        states += [getattr(item.cause, "attributes", {}) for item in self._store.events_of(self.contact, 1_000_000)]
-        return {
-            (channel, value.strip())
-            for state in states
-            for channel, name in _channels(self._settings).items()
-            if isinstance(value := state.get(name), str) and value.strip()
-        }
 
     def _texts(self) -> list[str]:
         return [self.contact, *(value for _, value in self.addresses)]
@@ -319,7 +320,7 @@ def _names(effects: Iterable[str]) -> set[str]:
     return {name for id in effects for name in (id, handle(id))}
 
 
-def _channels(settings: Settings) -> dict[str, str]:
+def channels(settings: Settings) -> dict[str, str]:
     """Channel -> the attribute that holds its address, as the installed plugins say."""
     from rules_engine import host
 

@@ -65,11 +65,12 @@ def run_command(
         summary = _run(store, loaded, settings, end, once or until is not None, not no_dispatch, web, **options)
         if meter is not None:
             operating.ended(meter, settings)
-        counts = store.counts()
-        later = counts.events.get("new", 0) if end is not None and not summary.stopped else 0
-        waiting = sum(counts.effects.get(state, 0) for state in ("ready", "retry_wait"))
+        later = store.counts().events.get("new", 0) if end is not None and not summary.stopped else 0
+        effects = store.backlog(0).effects
+        waiting = sum(effects.get(state, 0) for state in ("ready", "retry_wait"))
         why = _why_waiting(store, summary, no_dispatch) if waiting else ""
-    _show(summary, as_json, waiting)
+        left = _left(summary, store)
+    _show(summary, left, as_json, waiting)
     if not as_json:
         if waiting:
             output.data(f"{output.count(waiting, 'message or call still waits', 'messages and calls still wait')}: {why} (camp outbox list)")
@@ -82,11 +83,14 @@ def run_command(
         )
     if summary.stopped and (once or until is not None):
         return errors.INTERRUPTED
-    return (
-        errors.PARTIAL
-        if summary.set_aside or summary.effects["failed"] or summary.effects["unknown"] or summary.unknown
-        else errors.OK
-    )
+    return errors.PARTIAL if summary.set_aside or any(left.values()) else errors.OK
+
+
+def _left(summary: Any, store: Any) -> dict[str, int]:
+    """State -> how many effects of this run are in it still: a person, a look-up or a repeat may have settled them meanwhile."""
+    now = store.backlog(0).effects
+    met = {"unknown": summary.unknown + summary.effects["unknown"], "failed": summary.effects["failed"]}
+    return {state: min(number, now.get(state, 0)) for state, number in met.items()}
 
 
 def _run(
@@ -172,8 +176,9 @@ def _try(loaded: Any, settings: Settings, until: int | None, as_json: bool) -> i
                 store.backup(copy.database)
         with open_store(None, write=True, create=True, settings=copy) as store:
             summary = _run(store, loaded, settings, until, True, False)
+            left = _left(summary, store)
             ready = store.counts().effects.get("ready", 0)
-    _show(summary, as_json, ready)
+    _show(summary, left, as_json, ready)
     output.say(
         f"a dry run: nothing was kept; {output.count(ready, 'message or call', 'messages and calls')} would be handed over"
     )
@@ -210,7 +215,7 @@ def _why_waiting(store: Any, summary: Any, no_dispatch: bool) -> str:
     return "; ".join(reasons)
 
 
-def _show(summary: Any, as_json: bool, waiting: int) -> None:
+def _show(summary: Any, left: dict[str, int], as_json: bool, waiting: int) -> None:
     """What was done: by campaign and rule, then what left."""
     from rules_engine.runtime.calendar import format_utc
 
@@ -243,13 +248,9 @@ def _show(summary: Any, as_json: bool, waiting: int) -> None:
     )
     if summary.set_aside:
         output.warn(f"{output.count(summary.set_aside, 'event')} set aside; `camp status` tells which and why")
-    if summary.unknown or summary.effects["unknown"]:
-        output.warn(
-            f"{output.count(summary.unknown + summary.effects['unknown'], 'effect')} unknown; "
-            "`camp outbox list --state unknown` shows them"
-        )
-    if summary.effects["failed"]:
-        output.warn(f"{output.count(summary.effects['failed'], 'effect')} failed; `camp outbox list --state failed` shows them")
+    for state, number in left.items():
+        if number:
+            output.warn(f"{output.count(number, 'effect')} {state}; `camp outbox list --state {state}` shows them")
 
 
 def _table(decisions: list[tuple[tuple[Any, ...], int]]) -> None:

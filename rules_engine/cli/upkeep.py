@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rules_engine.cli import errors, output
+from rules_engine.cli import output
 from rules_engine.cli.errors import Trouble, refused
 from rules_engine.cli.pause import who
 from rules_engine.cli.settings import Address, Settings
 
+ENDINGS = ("-wal", "-shm", "")  # the files of a database, its log first
 PATTERN = r"{stem}-\d{{8}}T\d{{6}}Z\.db"
 
 
@@ -72,78 +73,133 @@ def _rotate(settings: Settings, keep: int) -> list[Path]:
 
 
 def restore(settings: Settings, file: Path, yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Puts a backup in the database's place; the database that was there is kept beside it. Trouble if it can't be."""
-    import os
-    import shutil
+    """Puts a backup in the database's place, with the refusals and erasures since; the database that was there is kept beside it, whatever
+    state it is in. Trouble if it can't be."""
+    import contextlib
 
     from rules_engine.clock import SystemClock
+    from rules_engine.service.sent import beside
     from rules_engine.store.lock import run_lock
+    from rules_engine.store.remains import compare
     from rules_engine.store.sqlite_upkeep import verify
-    from rules_engine.store.syncing import sync
 
     database = settings.database_file
     if not file.is_file():
         raise Trouble(f"there is no file {file}", "name one that `camp db backup` made")
     found = verify(file)
-    with run_lock(database):
-        lost = _lost(settings, file)
-        aside = database.with_name(f"{database.name}.before-{_stamp(SystemClock().now())}")
+    with run_lock(database) if not dry_run else contextlib.nullcontext():
+        now = SystemClock().now()
+        remains = compare(database, file, _told(settings))
+        there, aside = database.exists(), database.with_name(f"{database.name}.before-{_stamp(now)}")
         record = {
             "file": str(file),
             "contacts": found.contacts,
             "events": sum(found.events.values()),
             "effects": sum(found.effects.values()),
-            "events_lost": lost,
-            "kept_aside": str(aside) if database.exists() else None,
+            "events_lost": remains.lost,
+            "refusals": len(remains.refusals),
+            "erasures": remains.erasures,
+            "pauses": [name for name, _ in remains.pauses],
+            "unread": list(remains.unread),
+            "kept_aside": str(aside) if there else None,
             "restored": not dry_run,
         }
         if not as_json:
             output.say(f"{file}: whole, {found.contacts:,} contacts, {record['events']:,} events")
-            if lost:
-                output.warn(
-                    f"{output.count(lost, 'event')} of the present database {'is' if lost == 1 else 'are'} not in the backup",
-                    "feed them again from their sources after the restore: what is known is recognised by its id",
-                )
+            _tell_remains(remains)
+        if remains.journal and not beside(database).exists():
+            output.warn(
+                f"the send journal {beside(database)} is missing: it says what was handed over after the backup",
+                "if it was moved away, put it back before anything runs here; without it, events that are fed again send again",
+            )
         if not dry_run:
             output.confirm(f"Put {file} in the place of {database}?", yes)
-            draft = database.with_name(f".{database.name}.restore")
-            shutil.copyfile(file, draft)
-            os.chmod(draft, 0o600)
-            sync(draft)
-            _set_aside(database, aside)
-            os.replace(draft, database)
-            sync(database.parent)
+            _put(settings, file, aside, remains, now)
     if as_json:
         output.json_document(record)
     elif not dry_run:
-        output.data(f"restored {database}; the one before is {aside.name}")
+        output.data(f"restored {database}" + (f"; the one before is {aside.name}" if there else ""))
         output.say("start `camp run`: what had been handed over after that backup becomes unknown and is not sent again")
 
 
-def _lost(settings: Settings, file: Path) -> int | None:
-    """How many events of the present database the backup lacks; None where that can't be told."""
-    from rules_engine.store import StoreError, open_store
+def _told(settings: Settings) -> Any:
+    """What a fact says about a contact's attributes, by the events of the installed plugins."""
+    from rules_engine import host
+    from rules_engine.facts import ContactChange
 
-    if not settings.database.exists():
-        return 0
+    events = host.load({**settings.user, **settings.project}).events
+
+    def told(cause: Any) -> dict[str, Any]:
+        if isinstance(cause, ContactChange):
+            return dict(cause.attributes)
+        kind = events.get(cause.name)
+        return {change.name: change.value for change in host.event_changes(kind, cause.data) if change.op == "set"} if kind else {}
+
+    return told
+
+
+def _tell_remains(remains: Any) -> None:
+    """What the backup lacks: what is lost, what is carried over, and what can't be."""
+    if remains.lost:
+        output.warn(
+            f"{output.count(remains.lost, 'event')} of the present database {'is' if remains.lost == 1 else 'are'} not in the backup",
+            "feed them again from their sources after the restore: what is known is recognised by its id",
+        )
+    parts = (
+        (len(remains.refusals), "contact that refused mail or was suppressed", "contacts that refused mail or were suppressed"),
+        (remains.erasures, "erasure", "erasures"),
+        (len(remains.pauses), "pause", "pauses"),
+    )
+    carried = [output.count(number, one, many) for number, one, many in parts if number]
+    if carried:
+        output.warn(f"what the present database knows and the backup does not is carried over: {', '.join(carried)}")
+    if remains.unread:
+        what = {
+            "refusals": "who unsubscribed or was suppressed",
+            "erasures": "who was erased",
+            "pauses": "what was paused",
+        }
+        output.warn(
+            f"{remains.trouble}: {', '.join(what[name] for name in remains.unread)} since the backup can't be carried over"
+            + (", but for that" if carried else ""),
+            "before `camp run`: take unsubscribed and suppressed addresses from the provider's list and import them (consent.email=no), and "
+            "erase again with `camp contact forget` whom you erased since",
+        )
+    if remains.lost is None:
+        output.warn("how many events are not in the backup can't be told", "feed again from their sources all that came after the backup")
+
+
+def _put(settings: Settings, file: Path, aside: Path, remains: Any, now: int) -> None:
+    """Makes the new database beside the old one, with what is carried over, and puts it in its place."""
+    import os
+    import shutil
+
+    from rules_engine.cli.persons import addresses_of
+    from rules_engine.store.remains import carry_over
+    from rules_engine.store.sqlite import SqliteStore
+    from rules_engine.store.syncing import sync
+
+    database = settings.database_file
+    draft = database.with_name(f".{database.name}.restore")
+    for ending in ENDINGS:  # of a restore that was killed: a log must never meet another file
+        draft.with_name(draft.name + ending).unlink(missing_ok=True)
+    shutil.copyfile(file, draft)
+    os.chmod(draft, 0o600)
+    store = SqliteStore(draft, create=False)
     try:
-        now, then = open_store(settings.database, readonly=True), open_store(file, readonly=True)
-        try:
-            return max(0, sum(now.counts().events.values()) - sum(then.counts().events.values()))
-        finally:
-            now.close()
-            then.close()
-    except StoreError:
-        return None
-
-
-def _set_aside(database: Path, aside: Path) -> None:
-    """Renames the database with its write-ahead log: a log must never meet another file."""
-    for ending in ("-wal", "-shm", ""):
+        carry_over(remains, store, lambda contact: addresses_of(store, settings, contact), now, who())
+        counted = ((len(remains.refusals), "refusal"), (remains.erasures, "erasure"), (len(remains.pauses), "pause"))
+        detail = f"{file}: carried over {', '.join(output.count(number, noun) for number, noun in counted)}"
+        store.audit(who(), "restore", detail + (f"; not readable: {', '.join(remains.unread)}" if remains.unread else ""), now)
+    finally:
+        store.close()
+    sync(draft)
+    for ending in ENDINGS:
         path = database.with_name(database.name + ending)
         if path.exists():
             path.rename(aside.with_name(aside.name + ending))
-
+    os.replace(draft, database)
+    sync(database.parent)
 
 
 def adopt(settings: Settings, keep_open: bool, yes: bool, dry_run: bool) -> None:
@@ -165,7 +221,12 @@ def adopt(settings: Settings, keep_open: bool, yes: bool, dry_run: bool) -> None
         if dry_run:
             output.say("`camp db adopt` would make this database the one that sends")
             return
-        output.confirm("Are you sure that no other copy of this database runs, now or later?", yes)
+        lost = "" if journal.known(store) else (
+            " Without the journal nobody knows what was handed over since a backup was made: it may be sent again if its events are fed again."
+        )
+        output.confirm(f"Are you sure that no other copy of this database runs, now or later?{lost}", yes)
+        if lost:
+            output.warn(lost.strip())
         doubtful = journal.adopt(store, SystemClock().now(), keep_open)
         store.audit(who(), "adopt", problem, SystemClock().now())
     _adopted(doubtful)
@@ -278,9 +339,8 @@ def _left(settings: Settings) -> tuple[str, str]:
 
 
 def scrubbed(store: Any, settings: Settings, vacuum: bool) -> None:
-    """After an erasure. Trouble if bytes are left."""
+    """After an erasure, which stands whatever comes of this: what is left to do is told."""
     if not store.scrub(vacuum):
-        why, way = _left(settings)
-        raise Trouble(f"the contact is erased, but {why}", way, errors.PARTIAL)
+        output.warn(*_left(settings))
     if not vacuum:
         output.say("what was erased may still be read in the free space of the file until `camp db vacuum` has run")

@@ -76,10 +76,11 @@ class SentJournal:
         if lost:
             log.warning(
                 "hand-overs that are in %s and not in the database: %d (an older backup was restored, or effects were dropped); "
-                "effects that are unknown now because of it: %d",
+                "effects that are unknown now because of it: %d; up to %d more will be as their events act or are fed again",
                 self.path.name,
                 len(lost),
                 len(doubtful),
+                len({line.mark for line in lost}) - len(doubtful),
             )
         return doubtful
 
@@ -112,13 +113,16 @@ class SentJournal:
             return f"the database is older than the send journal {self.path} reaches: it dropped hand-overs up to {format_utc(header.dropped)}"
         return ""
 
+    def known(self, store: Store) -> bool:
+        """Whether the journal is there, and this database's own."""
+        header = self._header() if self.path.exists() else None
+        return header is not None and header.instance == store.identity().instance
+
     def adopt(self, store: Store, now: int, keep_open: bool = False) -> int:
         """Takes the database over after a person said that no other copy runs. Returns how many open effects became unknown: all of
         them if the journal is lost, another database's, or dropped what this database lacks; none with keep_open (a person says that
         nothing was sent since)."""
-        header = self._header() if self.path.exists() else None
-        if header is not None and header.instance != store.identity().instance:
-            header = None
+        header = self._header() if self.known(store) else None
         body = self.path.read_bytes().partition(b"\n")[2] if header else b""
         doubtful = 0
         if not keep_open and (header is None or _older(store, header)):

@@ -42,9 +42,13 @@ _SAY = {
     ),
     "corrupt": (
         "the database {path} is damaged",
-        "stop, copy the file away, and restore the latest backup (`camp db backup` makes them)",
+        "stop `camp run`, then `camp db restore FILE` with the latest backup: it puts the damaged file aside by itself; never move "
+        "{path}.sent, which knows what was handed over",
     ),
-    "foreign": ("{path} is not a Camp database", "name another file, or make a new database with `camp init`"),
+    "foreign": (
+        "{path} is not a Camp database",
+        "name another file, or make a new database with `camp init`; if it was one, `camp db restore FILE` puts a backup in its place",
+    ),
     "missing": (
         "the database {path} can't be opened",
         "check that the folder exists and may be written; `camp init` makes a project",
@@ -111,7 +115,8 @@ class Database:
         """Before anything is written: a file of another program, or of a newer Camp."""
         version, tables = self.one("PRAGMA user_version"), self.one("SELECT count(*) FROM sqlite_master")
         if tables and self.one("PRAGMA application_id") != APPLICATION_ID:
-            raise StoreError(_SAY["foreign"][0].format(path=self.path), _SAY["foreign"][1], "foreign")
+            message, help = _SAY["foreign"]
+            raise StoreError(message.format(path=self.path), help, "foreign")
         if version > len(self._migrations):
             raise StoreError(
                 f"the database {self.path} has schema {version}, and this Camp knows only up to {len(self._migrations)}",

@@ -107,6 +107,9 @@ def test_two_workers_share_the_work_and_end_when_told(shop, url):
         assert [worker["shards"] for worker in found] == [32, 32]
         assert "another `camp run`" in shop("run", "--once", "--db", url).err
         assert "worker     " in shop("db", "status", "--db", url).out
+        assert shop("contact", "set", "ana", "email=ana@example.com", "--db", url).code == 0
+        erased = shop("contact", "forget", "ana", "--yes", "--db", url)
+        assert erased.code == 0 and erased.out.startswith("erased ") and "warning: while workers run" in erased.err, erased
     finally:
         for worker in workers:
             worker.send_signal(signal.SIGTERM)

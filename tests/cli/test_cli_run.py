@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -633,6 +634,58 @@ def test_a_killed_hand_over_is_shown_as_unknown_and_can_be_resolved(held):
     number = str(lines(held("outbox", "list", "--json"))[0]["seq"])
     assert held("outbox", "resolve", number, "accepted", "--reason", "seen in the log", "--yes").code == 0
     assert "seen in the log" in held("outbox", "show", number).out
+
+
+@pytest.fixture
+def doubtful(shop):
+    """Four effects that are unknown, handed over an hour apart; the last two are somebody else's."""
+    for name in ("dan", "eli", "fay", "gus"):
+        shop("contact", "set", name, f"email={name}@example.com", "consent.email=yes")
+    assert shop("run", "--once", "--no-dispatch").code == 0
+    with contextlib.closing(sqlite3.connect(shop.folder / "camp.db")) as connection, connection:
+        connection.execute("UPDATE effect SET state = 'unknown', claimed_at = 1767225600000 + seq * 3600000")  # 2026-01-01T00:00Z and on
+        connection.execute("UPDATE effect SET ruleset = 'other', action = 'sms.send' WHERE seq > 2")
+    return shop
+
+
+def test_many_effects_are_resolved_by_one_command(doubtful):
+    records = {record["seq"]: record for record in lines(doubtful("outbox", "list", "--json"))}
+    assert set(records) == {1, 2, 3, 4}
+    assert records[1]["address"] == f"{records[1]['contact']}@example.com" and records[1]["handle"].startswith("msg_")
+    shown = doubtful("outbox", "show", "1").out
+    assert f"address:       {records[1]['address']}" in shown and records[1]["handle"] in shown
+
+    asked = doubtful("outbox", "resolve", "1", "2", "3", "accepted")
+    assert asked.code == 4 and "3 effects (3 unknown) will count as having left" in asked.err, asked
+    tried = doubtful("outbox", "resolve", "--state", "unknown", "ready", "--dry-run")
+    assert tried.code == 0 and "4 effects (4 unknown) would be handed over again; what did leave the first time comes twice" in tried.err
+    for options, fit in (
+        (("--campaign", "other"), 2),
+        (("--action", "email.send"), 2),
+        (("--since", "2026-01-01T02:00:00Z"), 3),
+        (("--until", "2026-01-01T02:00:00Z"), 1),
+        (("--campaign", "other", "--since", "2026-01-01T04:00:00Z"), 1),
+    ):
+        assert f"{fit} effect" in doubtful("outbox", "resolve", "--state", "unknown", *options, "failed", "--dry-run").err, options
+
+    # The ids as an operator cuts them from the provider's log: a number, an id, a Message-ID, one twice, one of somebody else.
+    log = doubtful.folder / "ids.txt"
+    log.write_text(f"1\n\n{records[2]['id']}\n<{records[3]['handle']}@example.com>\n{records[3]['handle']}\nmsg_nobody\n")
+    done = doubtful("outbox", "resolve", "--file", "ids.txt", "accepted", "--reason", "in the log", "--yes")
+    assert done.code == 6 and "there is no effect `msg_nobody`" in done.err and "3 effects are now accepted; 1 can't be" in done.err, done
+    assert "in the log" in doubtful("outbox", "show", "3").out
+    log.write_text("1\n4\n")
+    again = doubtful("outbox", "resolve", "--file", "ids.txt", "accepted", "--yes")
+    assert again.code == 0 and "1 effect is now accepted; 1 is accepted already" in again.err, again
+    nothing = doubtful("outbox", "resolve", "--state", "unknown", "accepted", "--yes")
+    assert nothing.code == 4 and "no effect is to become accepted" in nothing.err
+    assert doubtful("audit").out.count("outbox accepted") == 4
+
+
+@pytest.mark.parametrize("wrong", [(), ("1", "--state", "unknown"), ("1", "2", "--campaign", "other"), ("--state", "held", "--file", "camp.toml")])
+def test_what_is_to_be_resolved_is_said_in_one_way(doubtful, wrong):
+    assert doubtful("outbox", "resolve", *wrong, "accepted", "--yes").code == 2
+    assert {record["state"] for record in lines(doubtful("outbox", "list", "--json"))} == {"unknown"}
 
 
 # ── database ──

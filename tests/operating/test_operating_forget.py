@@ -193,3 +193,16 @@ def test_an_old_value_of_an_address_is_suppressed_too(pigeons):
     store.close()
     assert pigeons.process("db", "vacuum").code == 0
     assert residue(pigeons) == {"camp.db": ["old-zsofia@example.org"]}, "carl has it"
+
+
+def test_an_erasure_that_leaves_bytes_for_a_while_is_a_success_with_a_warning(pigeons, monkeypatch):
+    """A script must be able to tell it from one that failed."""
+    from rules_engine.store.sqlite import SqliteStore
+
+    prepare(pigeons)
+    assert pigeons.process("run", "--once").code == 0
+    (pigeons.folder / "camp.db.before-20260101T000000Z").write_bytes(b"")
+    monkeypatch.setattr(SqliteStore, "scrub", lambda self, vacuum=True: False)
+    done = pigeons("contact", "forget", ANA, "--yes")
+    assert done.code == 0 and done.out.startswith("erased ") and "warning:" in done.err and "camp db vacuum" in done.err, done
+    assert "error:" not in done.err and "may hold it too" in done.err, "whether that older file holds the contact was not looked at"
