@@ -338,21 +338,19 @@ def plugins(settings: Settings) -> Iterator[Finding]:
 
 def transports(settings: Settings, connect: bool) -> Iterator[Finding]:
     """Where messages go, and with --connect whether one gets in there."""
-    from rules_engine import host
+    from rules_engine import project
+    from rules_engine.cli import sending
 
-    loaded = host.load(settings.project)
-    names = sorted({loaded.providers[name] for name, action in loaded.actions.items() if action.perform})
-    tables = settings.tables(names)
-    for name in names:
+    loaded = project.load_program([settings.folder], build=False)
+    tables = sending.tables_of(loaded.host, settings)
+    wrong = list(sending.faults(loaded, settings, tables))
+    for name in sorted({loaded.host.providers[name] for name, action in loaded.host.actions.items() if action.perform}):
+        faults = [fault for fault in wrong if fault.plugin == name]
+        yield from (Finding(ERROR if fault.fatal else WARN, "transports", fault.message, fault.help) for fault in faults)
         transport = tables[name].get("transport", "folder")
-        module = _module(loaded, name)
-        wrong = list(getattr(module, "wrong_settings", lambda table: ())(tables[name]))
-        known = getattr(module, "TRANSPORTS", (transport,))
-        if transport not in known:
-            wrong = [f"transport = {transport!r} is unknown; known are {', '.join(known)}"]
-        if wrong:
-            yield from (Finding(ERROR, "transports", f"{name}: {said}", f"look at [{name}] in camp.toml") for said in wrong)
-        elif transport == "folder":
+        if any(fault.fatal for fault in faults):
+            continue
+        if transport == "folder":
             if name in settings.project:
                 yield Finding(
                     OK,
@@ -362,13 +360,7 @@ def transports(settings: Settings, connect: bool) -> Iterator[Finding]:
         elif not connect:
             yield Finding(OK, "transports", f"{name}: {transport} (not tried; --connect tries it)")
         else:
-            yield _try(name, str(transport), tables[name], getattr(module, "try_out", None))
-
-
-def _module(loaded: Any, plugin: str) -> Any:
-    """The module of a plugin's actions. It may say its TRANSPORTS, and with `wrong_settings(settings)` what can't be, in sentences."""
-    performs = (item.perform for action, item in loaded.actions.items() if item.perform and loaded.providers[action] == plugin)
-    return next((sys.modules.get(perform.__module__) for perform in performs), None)
+            yield _try(name, str(transport), tables[name], getattr(sending.module_of(loaded.host, name), "try_out", None))
 
 
 def _try(name: str, transport: str, table: dict[str, Any], try_out: Any) -> Finding:

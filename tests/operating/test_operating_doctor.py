@@ -66,10 +66,6 @@ def test_misspelt_settings_get_a_suggestion_and_secrets_are_seen(pigeons):
         ('[web]\nsites = "shop"', "web", "[web] sites must be an address"),
         ('[log]\nlevel = "loud"', "log", "log.level is 'loud'"),
         ('[metrics]\nfile = "none/x.prom"', "log", "there is no folder"),
-        ('[email]\ntransport = "pigeon"', "transports", "transport = 'pigeon' is unknown; known are folder, smtp"),
-        ('[email]\ntransport = "smtp"\nfrom = "a@b.c"', "transports", "host is missing"),
-        ('[email]\ntransport = "smtp"\nfrom = "a@b.c"\nhost = "h"\nport = "mail"\ntls = "none"', "transports", "port = 'mail'"),
-        ('[sms]\ntransport = "pigeon"', "transports", "known are folder, webhook, twilio"),
     ],
 )  # fmt: skip
 def test_values_that_cannot_be_are_errors_before_the_first_message(pigeons, toml, name, said):
@@ -79,6 +75,98 @@ def test_values_that_cannot_be_are_errors_before_the_first_message(pigeons, toml
     assert code == 1 and [message for level, message in about(found, name) if level == "error" and said in message], found
     assert not [item for item in found if item["about"] == "settings" and item["level"] != "ok"], "a table of Camp's own is called unknown"
     assert pigeons.process("check").code == 0, "nor does camp check know it better"
+
+
+SENDS = """
+RULE mails
+  WHEN order.placed
+  THEN email.send "thanks"
+END
+
+RULE texts
+  WHEN order.placed
+  THEN sms.send "thanks"
+END
+"""
+
+
+@pytest.fixture
+def sends(pigeons):
+    """`sends(toml)`: the pigeons' project with rules that send mail and text messages, and these settings."""
+    (pigeons.folder / "campaigns" / "sends.camp").write_text(SENDS)
+    (pigeons.folder / "templates").mkdir()
+    (pigeons.folder / "templates" / "thanks.txt").write_text("Subject: Thanks\n\nThank you.\n")
+    before = (pigeons.folder / "camp.toml").read_text()
+
+    def write(toml):
+        (pigeons.folder / "camp.toml").write_text(before + toml + "\n")
+        return pigeons
+
+    return write
+
+
+SMTP = '[email]\ntransport = "smtp"\nfrom = "a@b.example"\nhost = "h"\nunsubscribe_url = "https://b.example/u"\n'
+UNUSABLE = [
+    ("", "there is no sender: give `from` under [email]"),
+    ('[email]\nfrom = "hello"', "the setting from = 'hello' can't be used: 'hello' is no e-mail address"),
+    ('[email]\nfrom = "a@b.example"\nreply_to = "nobody"', "the setting reply_to = 'nobody' can't be used"),
+    ('[email]\nfrom = "a@b.example"\nunsubscribe_url = "shop"', "the setting unsubscribe_url = 'shop' can't be used"),
+    (SMTP.replace("smtp", "smpt"), "transport = 'smpt' is unknown; known are folder and smtp"),
+    (SMTP.replace('host = "h"', ""), "the setting host is missing"),
+    (SMTP + 'port = "x"', "the setting port = 'x' must be a number from 1 to 65535"),
+    (SMTP + 'tls = "non"', "the setting tls = 'non' is unknown; known are starttls, tls and none"),
+    (SMTP + 'timeout = "x"', "the setting timeout = 'x' is no number above 0"),
+    (SMTP + "idle = -1", "the setting idle = -1 is no number above 0"),
+    (SMTP + 'throttle = "fast"', "email.throttle = 'fast' is no rate"),
+    (SMTP + 'throttle = "10 per secnd"', "is no rate"),
+    (SMTP + "throttle = 10", "email.throttle = 10 is no rate"),
+    (SMTP + '[sms]\ntransport = "pigeon"', "known are folder, webhook and twilio"),
+    (SMTP + '[sms]\ntransport = "webhook"', "the setting url is missing"),
+    (SMTP + '[sms]\ntransport = "webhook"\nurl = "ftp://x"', "the setting url = 'ftp://x' can't be called: the URL must begin with https"),
+    (SMTP + '[sms]\ntransport = "twilio"', "the setting account_sid is missing"),
+]
+
+
+@pytest.mark.parametrize(("toml", "said"), UNUSABLE)
+def test_a_service_does_not_start_where_no_message_could_leave_and_the_doctor_says_the_same(sends, toml, said):
+    project = sends(toml)
+    code, found = findings(project)
+    assert code == 1 and [message for level, message in about(found, "transports") if level == "error" and said in message], found
+    run = project.process("run", "--once")
+    assert run.code == 5 and said in run.err and "CAMP_PLUGIN" not in run.err
+
+
+def test_what_no_campaign_uses_stops_nothing(sends):
+    project = sends(SMTP + 'port = "x"\nthrottle = "fast"')
+    assert project.process("run", "--once").code == 5
+    assert project.process("run", "--once", "--no-dispatch").code == 0, "what only decides needs no transport"
+    (project.folder / "campaigns" / "sends.camp").unlink()
+    code, found = findings(project)
+    assert code == 0 and "error" not in {item["level"] for item in found}, "no campaign uses it"
+    assert project.process("run", "--once").code == 0
+
+
+def test_a_sender_in_each_action_needs_no_setting(sends):
+    project = sends("")
+    path = project.folder / "campaigns" / "sends.camp"
+    path.write_text(path.read_text().replace('send "thanks"', 'send "thanks", from: "a@b.example"', 1))
+    assert findings(project)[0] == 0 and project.process("run", "--once").code == 0
+
+
+def test_marketing_mail_without_an_unsubscribe_link_does_not_leave_in_silence(sends):
+    mail = SMTP.replace('unsubscribe_url = "https://b.example/u"\n', "")
+    project = sends(mail)
+    assert [level for level, said in about(findings(project)[1], "transports") if "List-Unsubscribe" in said] == ["warn"]
+    run = project.process("run", "--once")
+    assert run.code == 0 and run.err.count("without List-Unsubscribe") == 1
+    sends(mail + '[web]\nurl = "https://news.b.example"')
+    assert [level for level, said in about(findings(project)[1], "transports") if "CAMP_WEB_SECRET" in said] == ["error"]
+    run = project.process("run", "--once")
+    assert run.code == 5 and "CAMP_WEB_SECRET is not set" in run.err
+    assert project.process("run", "--once", CAMP_WEB_SECRET="s" * 32).err.count("List-Unsubscribe") == 0
+    path = project.folder / "campaigns" / "sends.camp"
+    path.write_text(path.read_text().replace('send "thanks"', 'send "thanks", class: "transactional"', 1))
+    assert project.process("run", "--once").code == 0
 
 
 def test_links_that_lead_elsewhere_are_told(pigeons):
