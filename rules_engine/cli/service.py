@@ -14,6 +14,7 @@ from rules_engine.cli import errors, output
 from rules_engine.cli.options import database_option
 from rules_engine.cli.settings import Settings
 
+
 @click.command("run")
 @click.option("--once", is_flag=True, help="Do all that is to be done now, and end.")
 @click.option(
