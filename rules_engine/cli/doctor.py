@@ -17,6 +17,7 @@ from rules_engine.cli.settings import DEFAULTS, SECRETS, TABLES, Address, Settin
 OK, WARN, ERROR = "ok", "warn", "error"
 SAFE_SQLITE = (3, 51, 3)
 LITTLE = 1 << 30  # bytes of free disk
+FULL = 16 << 20  # so long does the write-ahead log become
 LONG_WAL = 256 << 20
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs")
@@ -146,7 +147,9 @@ def _now() -> int:
 
 
 def disk(database: Path) -> Iterator[Finding]:
-    """Free space, and whether the disk is this machine's own."""
+    """Free space, what can be written, and whether the disk is this machine's own."""
+    from rules_engine.store import database as driver
+
     folder = database.parent
     if not folder.is_dir():
         yield Finding(ERROR, "disk", f"the folder {folder} does not exist", "make it, or name another database")
@@ -154,19 +157,17 @@ def disk(database: Path) -> Iterator[Finding]:
     free = os.statvfs(folder)
     room = free.f_bavail * free.f_frsize
     need = max(LITTLE, 2 * (database.stat().st_size if database.exists() else 0))
-    if room < need:
+    if room < FULL:
+        yield Finding(ERROR, "disk", f"the disk is full: {room >> 20} MB are free, so nothing can be recorded", "free some space, never by deleting camp.db*")
+    elif room < need:
         yield Finding(
             WARN, "disk", f"{room >> 20:,} MB are free, and a backup or a vacuum may need {need >> 20:,} MB", "free some space"
         )
     else:
         yield Finding(OK, "disk", f"{room >> 30:,} GB are free")
-    if not os.access(folder, os.W_OK):
-        yield Finding(
-            ERROR,
-            "disk",
-            f"the folder {folder} can't be written by this user",
-            "SQLite needs to make files beside the database",
-        )
+    for path in driver.unwritable(database):
+        help = "SQLite needs to make files beside the database" if path == folder else f"check the owner and the mode of {path}"
+        yield Finding(ERROR, "disk", f"{path} can't be written by this user", f"{help}; is this the service's user?")
     kind = _filesystem(folder)
     if kind in REMOTE:
         yield Finding(
@@ -272,11 +273,15 @@ def secrets(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding(OK, "secrets", "no secret is in camp.toml")
     files = () if isinstance(settings.database, Address) else (settings.database,)
-    for path in (*files, *(settings.folder / name for name in ("outbox", "spool", "backups"))):
+    journals = tuple(path.with_name(path.name + ".sent") for path in files)
+    for path in (*files, *journals, *(settings.folder / name for name in ("outbox", "spool", "backups"))):
         if path.exists() and path.stat().st_mode & 0o004 and _open_to_all(path.parent):
             yield Finding(
                 WARN, "secrets", f"{path} holds personal data, and everybody on this machine may read it", f"chmod o-rwx {path}"
             )
+    if settings.folder.stat().st_mode & 0o002 and _open_to_all(settings.folder):
+        said = f"everybody on this machine may write into {settings.folder}, and so change what is sent and to whom"
+        yield Finding(WARN, "secrets", said, f"chmod o-rwx {settings.folder}")
 
 
 def _open_to_all(folder: Path) -> bool:
@@ -654,11 +659,16 @@ def _backup(store: Any, now: int, folder: Path) -> Iterator[Finding]:
 
 def spool(settings: Settings) -> Iterator[Finding]:
     """Files that wait, and those that could not be used."""
-    from rules_engine.service.spool import look
+    from rules_engine.cli import operating
+    from rules_engine.service.spool import check, look
 
     name = settings.get("spool.folder").value
     if not name:
         return
+    try:
+        check(operating.table(settings, "spool"))
+    except ValueError as error:
+        yield Finding(ERROR, "spool", str(error), "look at [spool] in camp.toml")
     found = look(settings.folder / str(name))
     if found.failed:
         yield Finding(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -222,14 +222,19 @@ def look(folder: Path) -> Waiting:
     return Waiting(len(waiting), count, min((path.stat().st_mtime_ns // 1_000_000 for path in waiting), default=None))
 
 
-def spool_of(table: dict[str, Any], root: Path, store: Store, program: Any, clock: Clock) -> Spool | None:
-    """The spool that [spool] of camp.toml describes: folder, quiet (seconds), keep_days. Raises ValueError with a sentence."""
-    if not table.get("folder"):
-        return None
+def check(table: Mapping[str, Any]) -> None:
+    """Raises ValueError, with a sentence, for a value of [spool] that can't be."""
     for name in ("quiet", "keep_days"):
         value = table.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
             raise ValueError(f"[spool] {name} = {value!r} must be a number from 0")
+
+
+def spool_of(table: dict[str, Any], root: Path, store: Store, program: Any, clock: Clock) -> Spool | None:
+    """The spool that [spool] of camp.toml describes: folder, quiet (seconds), keep_days. Raises ValueError with a sentence."""
+    if not table.get("folder"):
+        return None
+    check(table)
     folder = root / str(table["folder"])
     folder.mkdir(mode=0o700, exist_ok=True)
     readers = ingest.readers(program.model, program.zone)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from rules_engine.cli import doctor
 from rules_engine.cli.settings import TABLES
 from rules_engine.facts import Event
 from rules_engine.model.project import SETTINGS
@@ -22,8 +24,8 @@ from rules_engine.store.port import CLAIM, Arrival, Block, Settlement
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def findings(project, *options, **env):
-    done = project.process("doctor", "--json", *options, **env)
+def findings(project, *options, **more):
+    done = project.process("doctor", "--json", *options, **more)
     return done.code, [json.loads(line) for line in done.out.splitlines()]
 
 
@@ -64,6 +66,7 @@ def test_misspelt_settings_get_a_suggestion_and_secrets_are_seen(pigeons):
         ('[mailbox]\nfolder = "nowhere"', "mailbox", "is no Maildir"),
         ("[mailbox]\nevery = 5", "mailbox", "needs `folder` (a Maildir) or `host`"),
         ('[web]\nsites = "shop"', "web", "[web] sites must be an address"),
+        ('[spool]\nfolder = "spool"\nquiet = "soon"', "spool", "[spool] quiet = 'soon' must be a number"),
         ('[log]\nlevel = "loud"', "log", "log.level is 'loud'"),
         ('[metrics]\nfile = "none/x.prom"', "log", "there is no folder"),
     ],
@@ -167,6 +170,50 @@ def test_marketing_mail_without_an_unsubscribe_link_does_not_leave_in_silence(se
     path = project.folder / "campaigns" / "sends.camp"
     path.write_text(path.read_text().replace('send "thanks"', 'send "thanks", class: "transactional"', 1))
     assert project.process("run", "--once").code == 0
+
+
+UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"] if os.geteuid() == 0 else []
+"""What keeps root from writing where the mode forbids it."""
+
+
+@pytest.mark.skipif(bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="root may write everything, and there is no setpriv")
+@pytest.mark.parametrize("name", ["camp.db", "camp.db-shm", "camp.db.lock", "camp.db.sent", "."])
+def test_the_file_that_cannot_be_written_is_named(pigeons, name):
+    """A look at a read-only database leaves a camp.db-shm of its mode; a command as another user leaves files of that one."""
+    pigeons.process("event", "import", pigeons.events("first.jsonl", range(3)))
+    pigeons.process("run", "--once")
+    path = pigeons.folder / name
+    if name == "camp.db-shm":
+        pigeons.database.chmod(0o400)
+        pigeons.process("status", before=UNPRIVILEGED)
+        pigeons.database.chmod(0o600)
+    else:
+        path.chmod(0o500 if name == "." else 0o400)
+    run = pigeons.process("run", "--once", before=UNPRIVILEGED)
+    code, found = findings(pigeons, before=UNPRIVILEGED)
+    pigeons.folder.chmod(0o700)
+    assert code == 1 and [said for level, said in about(found, "disk") if level == "error" and f"{path} can't be written" in said], found
+    if name not in (".", "camp.db.sent"):
+        assert run.code == 5 and str(path) in run.err, run
+    assert "Traceback" not in run.err
+
+
+def test_a_full_disk_is_an_error(pigeons, monkeypatch):
+    monkeypatch.setattr(doctor.os, "statvfs", lambda folder: os.statvfs_result((4096, 4096, 1_000_000, 900, 900, 9, 9, 9, 0, 255)))
+    assert [(finding.level, finding.message[:16]) for finding in doctor.disk(pigeons.database)] == [("error", "the disk is full")]
+
+
+def test_who_may_write_the_project_and_read_the_journal(pigeons):
+    pigeons.process("event", "import", pigeons.events("first.jsonl", range(1)))
+    pigeons.process("run", "--once")
+    places = [*pigeons.folder.parents]
+    for place in places[: len(places) - 2]:  # pytest's own folders are for the user alone
+        place.chmod(place.stat().st_mode | 0o001)
+    (pigeons.folder / "camp.db.sent").chmod(0o604)
+    pigeons.folder.chmod(0o777)
+    assert (pigeons.folder / "camp.db.lock").stat().st_mode & 0o077 == 0
+    said = [said for level, said in about(findings(pigeons)[1], "secrets") if level == "warn"]
+    assert len(said) == 2 and "camp.db.sent holds personal data" in said[0] and "may write into" in said[1]
 
 
 def test_links_that_lead_elsewhere_are_told(pigeons):
