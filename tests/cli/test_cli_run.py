@@ -47,6 +47,17 @@ def test_import_keeps_bad_lines_aside_with_reasons(shop):
     assert [item["line"] for item in kept] == [4, 5]
 
 
+def test_what_is_no_address_is_no_attribute_email(shop):
+    (shop.folder / "c.jsonl").write_text(
+        "".join(json.dumps({"id": f"c{n}", "email": email}) + "\n" for n, email in enumerate(["ana2", "a@x.example\r\nBcc: b@x.example", " ana@x.example "]))
+    )
+    answer = shop("contact", "import", "c.jsonl")
+    assert (answer.code, answer.out) == (6, "1 contact accepted\n")
+    assert "line 1: email: 'ana2' is no e-mail address" in answer.err
+    answer = shop("contact", "set", "ana", "email=ana2")
+    assert answer.code == 2 and "email: 'ana2' is no e-mail address" in answer.err
+
+
 def test_import_without_ids_says_so(shop):
     (shop.folder / "e.jsonl").write_text(
         '{"event": "order.placed", "contact": "ana", "at": "2026-03-03T00:00:00Z", "data": {"total": 3}}\n'
