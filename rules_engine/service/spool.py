@@ -56,7 +56,7 @@ class Spool:
         self._seen: dict[str, tuple[int, int, int]] = {}
         self._work: tuple[Path, Generator[None, None, ingest.Ingested]] | None = None
         self._swept = self._looked = 0
-        self._stuck: set[tuple[str, int]] = set()  # can't even be moved away; told once
+        self._stuck: set[tuple[str, int]] = set()  # (name, when written or 0): can't even be moved away, or is a folder; told once
 
     def beat(self) -> bool:
         """A little work; whether there was some. Raises StoreError; the file is then begun again."""
@@ -89,7 +89,10 @@ class Spool:
         try:
             with os.scandir(self.folder) as entries:
                 for entry, _ in zip(entries, range(LOOK), strict=False):
-                    if entry.name.startswith(".") or entry.name.endswith(IGNORED) or entry.is_dir(follow_symlinks=False):
+                    if entry.name.startswith(".") or entry.name.endswith(IGNORED):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        self._tell_folder(entry.name)
                         continue
                     status = entry.stat(follow_symlinks=False)
                     mark = (status.st_ino, status.st_size, status.st_mtime_ns)
@@ -104,6 +107,12 @@ class Spool:
         except FileNotFoundError:
             return None
         return self.folder / min(ready)[1] if ready else None
+
+    def _tell_folder(self, name: str) -> None:
+        """Once: somebody dropped a folder under the name of a file, and waits."""
+        if kind_of(name) is not None and (name, 0) not in self._stuck:
+            self._stuck.add((name, 0))
+            log.error("%s is a folder: nothing in it is imported", name, extra=about(what="spool.stuck", file=name))
 
     def _begin(self, path: Path) -> None:
         kind = kind_of(path.name)
