@@ -158,7 +158,8 @@ def disk(database: Path) -> Iterator[Finding]:
     room = free.f_bavail * free.f_frsize
     need = max(LITTLE, 2 * (database.stat().st_size if database.exists() else 0))
     if room < FULL:
-        yield Finding(ERROR, "disk", f"the disk is full: {room >> 20} MB are free, so nothing can be recorded", "free some space, never by deleting camp.db*")
+        said = f"the disk is full: {room >> 20} MB are free, so nothing can be recorded"
+        yield Finding(ERROR, "disk", said, "free some space, never by deleting camp.db*")
     elif room < need:
         yield Finding(
             WARN, "disk", f"{room >> 20:,} MB are free, and a backup or a vacuum may need {need >> 20:,} MB", "free some space"

@@ -176,7 +176,22 @@ UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowne
 """What keeps root from writing where the mode forbids it."""
 
 
-@pytest.mark.skipif(bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="root may write everything, and there is no setpriv")
+unprivileged = pytest.mark.skipif(bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="root may do everything, and there is no setpriv")
+
+
+@unprivileged
+@pytest.mark.parametrize("name", ["campaigns", "templates"])
+def test_a_folder_that_cannot_be_read_is_named_itself(sends, name):
+    project = sends("")
+    (project.folder / name).chmod(0)
+    check = project.process("check", before=UNPRIVILEGED)
+    found = findings(project, before=UNPRIVILEGED)[1]
+    (project.folder / name).chmod(0o700)
+    assert check.code == 5 and f"{project.folder / name}: you may not read" in check.err
+    assert f"{name}: permission denied" in about(found, "campaigns")[0][1]
+
+
+@unprivileged
 @pytest.mark.parametrize("name", ["camp.db", "camp.db-shm", "camp.db.lock", "camp.db.sent", "."])
 def test_the_file_that_cannot_be_written_is_named(pigeons, name):
     """A look at a read-only database leaves a camp.db-shm of its mode; a command as another user leaves files of that one."""
