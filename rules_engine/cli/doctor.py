@@ -19,6 +19,7 @@ SAFE_SQLITE = (3, 51, 3)
 LITTLE = 1 << 30  # bytes of free disk
 FULL = 16 << 20  # so long does the write-ahead log become
 LONG_WAL = 256 << 20
+LATE = 5_000  # ms of lease that a living worker of a server's database never has less of for long
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs")
 
@@ -501,13 +502,12 @@ def _home_of_server(store: Any) -> Iterator[Finding]:
         said = "the database is not where it was: restored, copied, or a standby took over"
         yield Finding(ERROR, "home", said, "camp db adopt, once nothing else sends from it")
     for worker in store.workers():
-        silent = -worker.until
-        if silent > 0:
-            yield Finding(
-                WARN, "workers", f"{worker.name} is silent for {_span(silent)} beyond its lease", "look at its machine; the others take its shards"
-            )
+        left, shards = worker.until, output.count(worker.shards, "shard")
+        if left < LATE:
+            said = f"silent for {_span(-left)} beyond its lease" if left < 0 else f"late with its sign of life: its lease ends in {_span(left)}"
+            yield Finding(WARN, "workers", f"{worker.name} with {shards} is {said}", "look at its machine; the others take its shards")
         else:
-            yield Finding(OK, "workers", f"{worker.name} has {output.count(worker.shards, 'shard')}")
+            yield Finding(OK, "workers", f"{worker.name} has {shards}; lease for {_span(left)}")
 
 
 def _whole(path: Path | Address, store: Any, deep: bool) -> Iterator[Finding]:

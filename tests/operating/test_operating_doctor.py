@@ -11,6 +11,7 @@ import threading
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -387,3 +388,13 @@ def test_deploy_files_name_what_exists(pigeons):
     os.chmod(pigeons.folder / "camp.toml", 0o600)
     _, found = findings(pigeons)
     assert [level for level, _ in about(found, "settings")] == ["ok"], about(found, "settings")
+
+
+def test_a_worker_that_is_late_is_seen_before_its_lease_ends():
+    workers = [SimpleNamespace(name=name, shards=32, until=until) for name, until in (("one", 12_000), ("two", 3_000), ("three", -4_000))]
+    found = list(doctor._home_of_server(SimpleNamespace(at_home=lambda: True, workers=lambda: workers)))[1:]
+    assert [(item.level, item.message) for item in found] == [
+        ("ok", "one has 32 shards; lease for 12 seconds"),
+        ("warn", "two with 32 shards is late with its sign of life: its lease ends in 3 seconds"),
+        ("warn", "three with 32 shards is silent for 4 seconds beyond its lease"),
+    ]
