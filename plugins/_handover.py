@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rules_engine.plugin import Call, Outcome, handle
+from rules_engine_plugins._settings import unknown_transport, wrong_delivery
 
 # ---------------------------------------------------------------- names
 
@@ -227,13 +228,12 @@ def deliver(call: Call, channel: str, record: Mapping[str, Any]) -> Outcome:
     transport = call.settings.get("transport", "folder")
     if transport == "folder":
         return to_file(call, channel, record)
-    if transport != "webhook":
-        return Outcome("failed", f"the setting transport = {transport!r} is unknown; known are folder and webhook")
+    wrong = next(wrong_delivery(call.settings, ("folder", "webhook")), "")
+    if wrong:
+        return Outcome("failed" if transport != "webhook" else "retry", wrong)
     from rules_engine_plugins import _http
 
-    url = call.settings.get("url")
-    if not isinstance(url, str) or not url:
-        return Outcome("retry", "the setting url is missing")
+    url = str(call.settings["url"])
     headers = {}
     if call.settings.get("token"):
         headers["Authorization"] = f"Bearer {call.settings['token']}"
@@ -266,8 +266,9 @@ def request(call: Call) -> Outcome:
                 "contact": call.contact.get("id"),
             },
         )
-    if transport != "http":
-        return Outcome("failed", f"the setting transport = {transport!r} is unknown; known are folder and http")
+    unknown = unknown_transport(call.settings, ("folder", "http"))
+    if unknown:
+        return Outcome("failed", unknown)
     data = None if body is None else to_json(body).encode()
     return _http.hand_over(
         call, method, url, {name: str(value) for name, value in headers.items()}, data, seconds(call.params.get("timeout"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import html as markup
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -13,9 +13,12 @@ from urllib.parse import quote
 from rules_engine.plugin import Call, Outcome, proven_handle
 from rules_engine_plugins import _mime, _templates, _tracking
 from rules_engine_plugins._handover import digest, effect_id, folder_of, write_once
+from rules_engine_plugins._settings import unknown_transport
 
 MAX_ATTACHED_BYTES = 10_000_000  # all attachments of one message; mail servers commonly stop at twice that
 MAX_COPIES = 20  # cc and bcc of an internal message
+
+NO_SENDER = "there is no sender: give `from` under [email] in camp.toml, or with the action"
 
 _OWN = frozenset({"subject", "to", "from", "reply_to", "class", "preheader", "attachments", "headers", "cc", "bcc"})
 
@@ -39,8 +42,9 @@ class Letter(NamedTuple):
 
 def _deliver(call: Call, make: Any) -> Outcome:
     transport = call.settings.get("transport", "folder")
-    if transport not in ("folder", "smtp"):
-        return Outcome("failed", f"the setting transport = {transport!r} is unknown; known are folder and smtp")
+    unknown = unknown_transport(call.settings, ("folder", "smtp"))
+    if unknown:
+        return Outcome("failed", unknown)
     if transport == "folder" and (folder_of(call) / _file_name(call)).exists():
         return Outcome("accepted", f"was already in {_file_name(call)}", effect_id(call))
     try:
@@ -131,6 +135,26 @@ def _message(call: Call, who: _Sender, to: str, subject: str, text: str, html: s
     )
 
 
+def wrong_headers(settings: Mapping[str, Any], sender_given: bool) -> Iterator[str]:
+    """Which settings no message could be built with, in the words of the hand-over. sender_given: each action names its own sender."""
+    if not settings.get("from") and not sender_given:
+        yield NO_SENDER
+    envelope = _text(settings.get("envelope_from")).replace("{handle}", "msg_0")
+    unsubscribe = _pattern(settings, "unsubscribe_url", "ana", "welcome")
+    checks: tuple[tuple[str, Any, Callable[[str], Any]], ...] = (
+        ("from", _text(settings.get("from")), _mime.mailbox),
+        ("reply_to", _text(settings.get("reply_to")), _mime.address),
+        ("envelope_from", envelope, _mime.address),
+        ("unsubscribe_url", unsubscribe, _mime.unsubscribe_headers),
+    )
+    for name, value, parse in checks:
+        try:
+            if value:
+                parse(value)
+        except _mime.MailFault as fault:
+            yield f"the setting {name} = {settings[name]!r} can't be used: {fault}"
+
+
 def _own_name(call: Call) -> str:
     """The Message-ID's left side: the effect's name, with the proof that it is ours where there is a key for it."""
     links = _tracking.links_of(call)
@@ -160,7 +184,7 @@ def _sender(call: Call) -> _Sender:
     author = asked if asked != "owner" else house
     author = author or house
     if not author:
-        raise _mime.MailFault("there is no sender: give `from` under [email] in camp.toml, or with the action")
+        raise _mime.MailFault(NO_SENDER)
     return _Sender(author, None, domain)
 
 
@@ -232,9 +256,10 @@ def _values(call: Call, addresses: Mapping[str, Any]) -> dict[str, Any]:
 def _addresses(call: Call, links: _tracking.Links | None) -> dict[str, str | None]:
     """unsubscribe_url, preferences_url, view_url: the settings' own, else signed links, else None."""
     made = {name: links.of(name) if links is not None else None for name in ("unsubscribe", "preferences", "view")}
+    whose = call.contact.get("id"), call.primary
     return {
-        "unsubscribe_url": _pattern(call, "unsubscribe_url") or made["unsubscribe"],
-        "preferences_url": _pattern(call, "preferences_url") or made["preferences"],
+        "unsubscribe_url": _pattern(call.settings, "unsubscribe_url", *whose) or made["unsubscribe"],
+        "preferences_url": _pattern(call.settings, "preferences_url", *whose) or made["preferences"],
         "view_url": made["view"],
     }
 
@@ -273,12 +298,12 @@ def _convert(html: str) -> str:
     return convert(html)
 
 
-def _pattern(call: Call, name: str) -> str | None:
+def _pattern(settings: Mapping[str, Any], name: str, contact: Any, template: Any) -> str | None:
     """The address of a setting with its two placeholders filled; whatever the contact's id holds is percent-encoded."""
-    pattern = call.settings.get(name)
+    pattern = settings.get(name)
     if not isinstance(pattern, str) or not pattern:
         return None
-    return _filled(pattern, {"{contact}": call.contact.get("id"), "{template}": call.primary})
+    return _filled(pattern, {"{contact}": contact, "{template}": template})
 
 
 def _filled(pattern: str, values: Mapping[str, Any]) -> str:

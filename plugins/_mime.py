@@ -165,7 +165,7 @@ def build(message: Message) -> Built:
     if message.reply_to:
         headers.append(("Reply-To", address(message.reply_to)))
     if message.unsubscribe:
-        headers += _unsubscribe(message.unsubscribe)
+        headers += unsubscribe_headers(message.unsubscribe)
     headers += _further(message.headers)
     headers.append(("MIME-Version", "1.0"))
     text, html = clean_body(message.text), clean_body(message.html) if message.html is not None else None
@@ -176,7 +176,8 @@ def build(message: Message) -> Built:
     return Built(data, sender, to, message_id)
 
 
-def _unsubscribe(url: str) -> list[tuple[str, str]]:
+def unsubscribe_headers(url: str) -> list[tuple[str, str]]:
+    """List-Unsubscribe, and List-Unsubscribe-Post where one click is possible. Raises MailFault."""
     if not re.fullmatch(r"(?:https?://|mailto:)[\x21-\x7e]{1,900}", url) or re.search(r"[<>,]", url):
         raise MailFault("the unsubscribe address has characters that no header may have")
     headers = [("List-Unsubscribe", f"<{url}>")]

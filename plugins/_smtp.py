@@ -30,8 +30,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rules_engine.plugin import Outcome
+from rules_engine_plugins._settings import PORTS, number_above_0, wrong_smtp
 
-PORTS = {"starttls": 587, "tls": 465, "none": 25}
 MAX_SECONDS = 55.0  # below the action's own time-out
 MAX_MESSAGES = 100  # over one connection; many servers stop at that
 IDLE_SECONDS = 20.0  # servers hang up after minutes, firewalls forget earlier
@@ -58,10 +58,10 @@ def hand_over(
 ) -> Outcome:
     """Sends `data` (CRLF lines, 7-bit). copies: further recipients of the same transaction; what becomes of them changes nothing but
     the detail. Never raises for what the network or the server does."""
-    try:
-        limit = min(_number(settings, "timeout", 30.0), MAX_SECONDS)
-    except ValueError as error:
-        return Outcome("retry", f"the mail server can't be used: {error}")
+    wrong = next(wrong_smtp(settings), "")
+    if wrong:
+        return Outcome("retry", f"the mail server can't be used: {wrong}")
+    limit = min(number_above_0(settings, "timeout", 30.0), MAX_SECONDS)
     deadline = time.monotonic() + limit
     line = _take(settings, deadline)
     if line is not None:
@@ -153,13 +153,12 @@ def forget() -> None:
 
 def _connect(settings: Mapping[str, Any], deadline: float) -> _Line:
     """A connection that has said hello, is encrypted and logged in as the settings ask."""
+    for wrong in wrong_smtp(settings):
+        raise ValueError(wrong)
     mode = str(settings.get("tls", "starttls"))
-    if mode not in PORTS:
-        raise ValueError(f"the setting tls = {mode!r} is unknown; known are starttls, tls and none")
-    host, port = str(settings.get("host") or ""), int(settings.get("port") or PORTS[mode])
-    if not host:
-        raise ValueError("the setting host is missing")
-    line = _Line(deadline, _whole(settings, "max_messages", MAX_MESSAGES), _number(settings, "idle", IDLE_SECONDS))
+    host, port = str(settings["host"]), int(settings.get("port") or PORTS[mode])
+    most = max(1, int(number_above_0(settings, "max_messages", MAX_MESSAGES)))
+    line = _Line(deadline, most, number_above_0(settings, "idle", IDLE_SECONDS))
     # Without a name smtplib asks the DNS for ours, which can take its own time-out.
     line.local_hostname = str(settings.get("helo") or socket.gethostname() or "localhost")
     line.secure = _context(settings) if mode != "none" else None
@@ -189,18 +188,6 @@ def _prepare(line: _Line, mode: str, settings: Mapping[str, Any]) -> None:
         line.ehlo_or_helo_if_needed()
     if settings.get("user"):
         line.login(str(settings["user"]), str(settings.get("password") or ""))
-
-
-def _number(settings: Mapping[str, Any], name: str, default: float) -> float:
-    value = settings.get(name)
-    number = float(default if value is None or isinstance(value, bool) else value)
-    if not 0 < number < 1e6:
-        raise ValueError(f"the setting {name} = {value!r} is no number above 0")
-    return number
-
-
-def _whole(settings: Mapping[str, Any], name: str, default: int) -> int:
-    return max(1, int(_number(settings, name, default)))
 
 
 class _Line(smtplib.SMTP):

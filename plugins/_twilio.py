@@ -48,9 +48,9 @@ _MEANING = {
 
 def send(call: Call, to: str, text: str) -> Outcome:
     """Hands over one text message."""
-    problem = _problem(call.settings)
-    if problem:
-        return Outcome("retry", problem)
+    wrong = problem(call.settings)
+    if wrong:
+        return Outcome("retry", wrong)
     headers, body = _http.form({"To": to, "Body": text, **_sender(call.settings), **_callback(call.settings)})
     answer = _http.ask(call, "POST", _url(call.settings), {**_auth(call.settings), **headers}, body)
     return outcome_of(answer)
@@ -72,9 +72,9 @@ def outcome_of(answer: _http.Answer) -> Outcome:
 
 def look_up(call: Call, to: str, text: str) -> Outcome:
     """What became of a hand-over that was not answered: what Twilio says of the message, or `unknown`; never `retry`."""
-    problem = _problem(call.settings)
-    if problem:
-        return Outcome("unknown", problem)
+    wrong = problem(call.settings)
+    if wrong:
+        return Outcome("unknown", wrong)
     url = f"{_url(call.settings)}?To={quote(to, safe='')}&PageSize={PAGE}"
     answer = _http.ask(call, "GET", url, _auth(call.settings), None)
     listed = _http.fields_of(answer).get("messages") if answer.status == 200 else None
@@ -126,7 +126,8 @@ def _since(message: Mapping[str, Any], at: datetime) -> bool:
 # ---------------------------------------------------------------- settings
 
 
-def _problem(settings: Mapping[str, Any]) -> str:
+def problem(settings: Mapping[str, Any]) -> str:
+    """Which setting is missing, in a sentence, or "" if none is."""
     missing = [name for name in ("account_sid", "auth_token") if not settings.get(name)]
     if not settings.get("from") and not settings.get("messaging_service_sid"):
         missing.append("from (or messaging_service_sid)")

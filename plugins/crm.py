@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Call, Outcome, Parameter, hookimpl
-from rules_engine_plugins._settings import DELIVERY
+from rules_engine_plugins._settings import DELIVERY, wrong_delivery
 
 TRANSPORTS = ("folder", "webhook", "hubspot")
 
@@ -47,6 +47,13 @@ def push(call: Call) -> Outcome:
 
     record = {"object": call.primary, "owner": call.params.get("owner"), "fields": fields, "contact": contact, "campaign": call.campaign}
     return _handover.deliver(call, "crm", record)
+
+
+def wrong_settings(settings: Mapping[str, Any], given: frozenset[str] = frozenset()) -> Iterator[str]:
+    """What can't be, in sentences. given: the arguments that each action of the campaigns gives itself."""
+    yield from wrong_delivery(settings, TRANSPORTS)
+    if settings.get("transport") == "hubspot" and not settings.get("token"):
+        yield "the setting token is missing"
 
 
 def idempotency(settings: Mapping[str, Any]) -> str:

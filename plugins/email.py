@@ -43,7 +43,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
-from rules_engine_plugins._settings import message_class
+from rules_engine_plugins._settings import message_class, unknown_transport, wrong_smtp
 
 SETTINGS = (
     "transport",
@@ -127,18 +127,16 @@ def idempotency(settings: Mapping[str, Any]) -> str:
 TRANSPORTS = ("folder", "smtp")
 
 
-def wrong_settings(settings: Mapping[str, Any]) -> Iterator[str]:
-    """For `camp doctor`: what can't be, in sentences. Without it the first hand-over would tell."""
-    if settings.get("transport") != "smtp":
-        return
-    if not settings.get("from"):
-        yield "the setting from is missing: the sender's address"
-    if not settings.get("host"):
-        yield "the setting host is missing: the SMTP server's name"
-    if settings.get("tls", "starttls") not in ("starttls", "tls", "none"):
-        yield f"tls = {settings['tls']!r} is unknown; known are starttls, tls and none"
-    if settings.get("port") and not (str(settings["port"]).isdigit() and 0 < int(settings["port"]) < 65_536):
-        yield f"port = {settings['port']!r} must be a number from 1 to 65535"
+def wrong_settings(settings: Mapping[str, Any], given: frozenset[str] = frozenset()) -> Iterator[str]:
+    """What can't be, in sentences. given: the arguments that each action of the campaigns gives itself."""
+    from rules_engine_plugins import _mail
+
+    unknown = unknown_transport(settings, TRANSPORTS)
+    if unknown:
+        yield unknown
+    yield from _mail.wrong_headers(settings, "from" in given)
+    if settings.get("transport") == "smtp":
+        yield from wrong_smtp(settings)
 
 
 def try_out(settings: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
-from rules_engine_plugins._settings import DELIVERY, message_class
+from rules_engine_plugins._settings import DELIVERY, message_class, wrong_delivery
 
 TRANSPORTS = ("folder", "webhook")
 
@@ -67,6 +67,11 @@ def send(call: Call) -> Outcome:
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
+
+
+def wrong_settings(settings: Mapping[str, Any], given: frozenset[str] = frozenset()) -> Iterator[str]:
+    """What can't be, in sentences. given: the arguments that each action of the campaigns gives itself."""
+    yield from wrong_delivery(settings, TRANSPORTS)
 
 
 def idempotency(settings: Mapping[str, Any]) -> str:

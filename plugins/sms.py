@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Call, Change, EventType, Outcome, Parameter, hookimpl
-from rules_engine_plugins._settings import DELIVERY, message_class
+from rules_engine_plugins._settings import DELIVERY, message_class, wrong_delivery
 
 TRANSPORTS = ("folder", "webhook", "twilio")
 
@@ -134,6 +134,17 @@ def phone(value: Any) -> str | None:
     """A number without blanks, brackets and dashes, or None if it is none."""
     number = re.sub(_FILLER, "", value) if isinstance(value, str) else ""
     return number if re.fullmatch(_PHONE, number) else None
+
+
+def wrong_settings(settings: Mapping[str, Any], given: frozenset[str] = frozenset()) -> Iterator[str]:
+    """What can't be, in sentences. given: the arguments that each action of the campaigns gives itself."""
+    yield from wrong_delivery(settings, TRANSPORTS)
+    if settings.get("transport") == "twilio":
+        from rules_engine_plugins import _twilio
+
+        problem = _twilio.problem(settings)
+        if problem:
+            yield problem
 
 
 def idempotency(settings: Mapping[str, Any]) -> str:

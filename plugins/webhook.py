@@ -13,6 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rules_engine.plugin import Action, Call, Outcome, Parameter, hookimpl
+from rules_engine_plugins._settings import unknown_transport
+
+TRANSPORTS = ("folder", "http")
 
 TRANSPORTS = ("folder", "http")
 
@@ -35,6 +38,13 @@ def post(call: Call) -> Outcome:
     from rules_engine_plugins import _handover
 
     return _handover.request(call)
+
+
+def wrong_settings(settings: Mapping[str, Any], given: frozenset[str] = frozenset()) -> Iterator[str]:
+    """What can't be, in sentences. given: the arguments that each action of the campaigns gives itself."""
+    unknown = unknown_transport(settings, TRANSPORTS)
+    if unknown:
+        yield unknown
 
 
 def idempotency(settings: Mapping[str, Any]) -> str:

@@ -286,11 +286,14 @@ def module_of(action: Action) -> Any:
     return action.perform if hasattr(action.perform, "TRANSPORTS") else sys.modules.get(getattr(action.perform, "__module__", "") or "")
 
 
-def wrong_settings(action: Action, settings: Mapping[str, Any]) -> list[str]:
-    """What the plugin of an external action itself finds wrong with its settings, in sentences. Never raises."""
-    ask = getattr(module_of(action), "wrong_settings", None)
+def wrong_settings(action: Action, settings: Mapping[str, Any], given: frozenset[str] = frozenset()) -> list[str]:
+    """What the plugin of an external action itself finds wrong with its settings, in sentences. given: the arguments that each action of
+    the campaigns gives itself, which Camp's own plugins want to know. Never raises."""
+    module = module_of(action)
+    ask = getattr(module, "wrong_settings", None)
+    more = (given,) if getattr(module, "__name__", "").startswith(OWN[1]) else ()
     try:
-        return [str(said) for said in ask(settings)] if callable(ask) else []
+        return [str(said) for said in ask(settings, *more)] if callable(ask) else []
     except Exception as error:
         return [f"its wrong_settings(settings) failed: {_say(error)}"]
 

@@ -17,7 +17,9 @@ from rules_engine.cli.settings import DEFAULTS, SECRETS, TABLES, Address, Settin
 OK, WARN, ERROR = "ok", "warn", "error"
 SAFE_SQLITE = (3, 51, 3)
 LITTLE = 1 << 30  # bytes of free disk
+FULL = 16 << 20  # so long does the write-ahead log become
 LONG_WAL = 256 << 20
+LATE = 5_000  # ms of lease that a living worker of a server's database never has less of for long
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs")
 
@@ -149,7 +151,9 @@ def _now() -> int:
 
 
 def disk(database: Path) -> Iterator[Finding]:
-    """Free space, and whether the disk is this machine's own."""
+    """Free space, what can be written, and whether the disk is this machine's own."""
+    from rules_engine.store import database as driver
+
     folder = database.parent
     if not folder.is_dir():
         yield Finding(ERROR, "disk", f"the folder {folder} does not exist", "make it, or name another database")
@@ -157,19 +161,18 @@ def disk(database: Path) -> Iterator[Finding]:
     free = os.statvfs(folder)
     room = free.f_bavail * free.f_frsize
     need = max(LITTLE, 2 * (database.stat().st_size if database.exists() else 0))
-    if room < need:
+    if room < FULL:
+        said = f"the disk is full: {room >> 20} MB are free, so nothing can be recorded"
+        yield Finding(ERROR, "disk", said, "free some space, never by deleting camp.db*")
+    elif room < need:
         yield Finding(
             WARN, "disk", f"{room >> 20:,} MB are free, and a backup or a vacuum may need {need >> 20:,} MB", "free some space"
         )
     else:
         yield Finding(OK, "disk", f"{room >> 30:,} GB are free")
-    if not os.access(folder, os.W_OK):
-        yield Finding(
-            ERROR,
-            "disk",
-            f"the folder {folder} can't be written by this user",
-            "SQLite needs to make files beside the database",
-        )
+    for path in driver.unwritable(database):
+        help = "SQLite needs to make files beside the database" if path == folder else f"check the owner and the mode of {path}"
+        yield Finding(ERROR, "disk", f"{path} can't be written by this user", f"{help}; is this the service's user?")
     kind = _filesystem(folder)
     if kind in REMOTE:
         yield Finding(
@@ -275,11 +278,15 @@ def secrets(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding(OK, "secrets", "no secret is in camp.toml")
     files = () if isinstance(settings.database, Address) else (settings.database,)
-    for path in (*files, *(settings.folder / name for name in ("outbox", "spool", "backups"))):
+    journals = tuple(path.with_name(path.name + ".sent") for path in files)
+    for path in (*files, *journals, *(settings.folder / name for name in ("outbox", "spool", "backups"))):
         if path.exists() and path.stat().st_mode & 0o004 and _open_to_all(path.parent):
             yield Finding(
                 WARN, "secrets", f"{path} holds personal data, and everybody on this machine may read it", f"chmod o-rwx {path}"
             )
+    if settings.folder.stat().st_mode & 0o002 and _open_to_all(settings.folder):
+        said = f"everybody on this machine may write into {settings.folder}, and so change what is sent and to whom"
+        yield Finding(WARN, "secrets", said, f"chmod o-rwx {settings.folder}")
 
 
 def _open_to_all(folder: Path) -> bool:
@@ -344,21 +351,21 @@ def plugins(settings: Settings) -> Iterator[Finding]:
 
 def transports(settings: Settings, connect: bool) -> Iterator[Finding]:
     """Where messages go, and with --connect whether one gets in there."""
-    from rules_engine import host
+    from rules_engine import project
+    from rules_engine.cli import sending
 
-    loaded = host.load(settings.project)
-    names = sorted({loaded.providers[name] for name, action in loaded.actions.items() if action.perform})
-    tables = settings.tables(names)
-    for name in names:
-        action = next(action for action in loaded.actions.values() if action.perform and loaded.providers[action.name] == name)
-        module, wrong = host.module_of(action), host.wrong_settings(action, tables[name])
+    loaded = project.load_program([settings.folder], build=False)
+    tables = sending.tables_of(loaded.host, settings)
+    wrong = list(sending.faults(loaded, settings, tables))
+    for name in sorted({loaded.host.providers[name] for name, action in loaded.host.actions.items() if action.perform}):
+        faults = [fault for fault in wrong if fault.plugin == name]
+        yield from (Finding(ERROR if fault.fatal else WARN, "transports", fault.message, fault.help) for fault in faults)
+        module = sending.module_of(loaded.host, name)
         known = tuple(getattr(module, "TRANSPORTS", ()))
         transport = tables[name].get("transport", "folder" if "folder" in known else None)
-        if known and transport is not None and transport not in known:
-            wrong = [f"transport = {transport!r} is unknown; known are {', '.join(known)}"]
-        if wrong:
-            yield from (Finding(ERROR, "transports", f"{name}: {said}", f"look at [{name}] in camp.toml") for said in wrong)
-        elif transport == "folder" and "folder" in known:
+        if any(fault.fatal for fault in faults):
+            continue
+        if transport == "folder" and "folder" in known:
             if name in settings.project:
                 yield Finding(
                     OK,
@@ -505,13 +512,12 @@ def _home_of_server(store: Any) -> Iterator[Finding]:
         said = "the database is not where it was: restored, copied, or a standby took over"
         yield Finding(ERROR, "home", said, "camp db adopt, once nothing else sends from it")
     for worker in store.workers():
-        silent = -worker.until
-        if silent > 0:
-            yield Finding(
-                WARN, "workers", f"{worker.name} is silent for {_span(silent)} beyond its lease", "look at its machine; the others take its shards"
-            )
+        left, shards = worker.until, output.count(worker.shards, "shard")
+        if left < LATE:
+            said = f"silent for {_span(-left)} beyond its lease" if left < 0 else f"late with its sign of life: its lease ends in {_span(left)}"
+            yield Finding(WARN, "workers", f"{worker.name} with {shards} is {said}", "look at its machine; the others take its shards")
         else:
-            yield Finding(OK, "workers", f"{worker.name} has {output.count(worker.shards, 'shard')}")
+            yield Finding(OK, "workers", f"{worker.name} has {shards}; lease for {_span(left)}")
 
 
 def _whole(path: Path | Address, store: Any, deep: bool) -> Iterator[Finding]:
@@ -664,11 +670,16 @@ def _backup(store: Any, now: int, folder: Path) -> Iterator[Finding]:
 
 def spool(settings: Settings) -> Iterator[Finding]:
     """Files that wait, and those that could not be used."""
-    from rules_engine.service.spool import look
+    from rules_engine.cli import operating
+    from rules_engine.service.spool import check, look
 
     name = settings.get("spool.folder").value
     if not name:
         return
+    try:
+        check(operating.table(settings, "spool"))
+    except ValueError as error:
+        yield Finding(ERROR, "spool", str(error), "look at [spool] in camp.toml")
     found = look(settings.folder / str(name))
     if found.failed:
         yield Finding(

@@ -14,8 +14,6 @@ from rules_engine.cli import errors, output
 from rules_engine.cli.options import database_option
 from rules_engine.cli.settings import Settings
 
-LINKING = ("email", "sms")  # plugins whose messages have links that lead to us
-
 
 @click.command("run")
 @click.option("--once", is_flag=True, help="Do all that is to be done now, and end.")
@@ -103,22 +101,15 @@ def _run(
     web: str | None = None,
     **more: Any,
 ) -> Any:
-    from rules_engine.cli import mailbox
-    from rules_engine.cli.web import beside, signed_links
+    from rules_engine.cli import mailbox, sending
+    from rules_engine.cli.web import beside
     from rules_engine.clock import SystemClock
-    from rules_engine.service import loop, throttle
+    from rules_engine.service import loop
 
     clock = store.clock if store.leases else SystemClock()  # on a server all workers go by its clock
     # A plugin sees its own table and nothing else, but for the folder of the texts, which is the project's.
-    tables = settings.tables(sorted({*loaded.host.plugins, *loaded.host.providers.values()}))
-    links = signed_links(settings)
-    for name in LINKING:
-        if links is not None and name in tables:
-            tables[name]["links"] = links
-    try:
-        throttle.of_settings(tables)
-    except ValueError as error:
-        raise errors.Trouble(str(error), "it stands in camp.toml, or in the environment as CAMP_PLUGIN_THROTTLE") from error
+    tables = sending.tables_of(loaded.host, settings)
+    sending.check(loaded, settings, tables, dispatch)
     options: dict[str, Any] = {
         "sources": loaded.sources,
         "settings": {name: {"templates": str(loaded.project.templates), **table} for name, table in tables.items()},

@@ -273,7 +273,7 @@ def kept(settings: Settings) -> Any:
     try:
         return retention(found)
     except ValueError as error:
-        raise Trouble(str(error), 'in camp.toml: [retention] events = "400 days"') from error
+        raise Trouble(str(error), 'in camp.toml, under [retention]: NAME = "400 days"; outbox from 90 days') from error
 
 
 def trim(settings: Settings, yes: bool, dry_run: bool, as_json: bool) -> None:

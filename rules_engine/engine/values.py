@@ -5,6 +5,7 @@ Inside Camp moments are ms (int), dates ISO text, times minutes of the day (int)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from rules_engine.runtime import calendar
 _YES = frozenset({"yes", "true", "1", "y"})
 _NO = frozenset({"no", "false", "0", "n"})
 _LONGEST_ID = 200
+_LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3
+_EMAIL = re.compile(r"[^\s@<>()\[\],;:\"\\]+@[^\s@<>()\[\],;:\"\\]+")
 
 
 def read_value(value: Any, type_: str, zone: str) -> Any:
@@ -140,6 +143,14 @@ def identity(value: Any, what: str) -> str:
     return text
 
 
+def email_address(value: Any, zone: str = "") -> str | None:
+    """An e-mail address without the blanks around it. ValueError where it can't be one; what only its own server can tell is not judged."""
+    text = _text(value, zone).strip()
+    if text and not (_EMAIL.fullmatch(text) and text.isprintable() and len(text) <= _LONGEST_EMAIL):
+        raise ValueError(f"{text[:80]!r} is no e-mail address")
+    return text or None
+
+
 def _closest(name: str, known: Any) -> str:
     from difflib import get_close_matches
 
@@ -227,7 +238,7 @@ def read_contact(model: Model, record: Mapping[str, Any], at: int, id: str = "")
         if type_ is None or name in model.facts:
             raise ValueError(f'no attribute is called "{name}"{_closest(name, model.attributes)}' if type_ is None
                              else f'"{name}" is a derived fact: it can\'t be set')
-        attributes[name] = _labelled(name, _READ.get(type_, _any), value, "UTC")
+        attributes[name] = _labelled(name, email_address if name == "email" else _READ.get(type_, _any), value, "UTC")
         _allowed(model, name, attributes[name])
     zone = attributes.get("timezone")
     if zone is not None and not calendar.is_zone(zone):

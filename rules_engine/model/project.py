@@ -72,13 +72,22 @@ def project_files(where: Project | Iterable[Path | str]) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterable[Path]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(
-            name for name in folders if not (name.startswith(".") or name in SKIPPED or (Path(place) / name / CONFIG).is_file())
-        )
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = sorted(name for name in folders if not (name.startswith(".") or name in SKIPPED or _is_project(Path(place) / name)))
         for name in sorted(files):
             if name.endswith(SUFFIX) and not name.startswith("."):
                 yield Path(place) / name
+
+
+def _is_project(folder: Path) -> bool:
+    try:
+        return (folder / CONFIG).is_file()
+    except PermissionError:  # the walk into the folder names it; here it would be a file that may not even be there
+        return False
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 # ── camp.toml ──

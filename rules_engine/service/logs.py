@@ -15,6 +15,7 @@ import re
 import sys
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,7 +29,7 @@ FIELDS = ("contact", "campaign", "event", "effect", "action", "plugin", "file")
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 
-_ADDRESS = re.compile(r"[^\s<>()\[\]{},;:\"'/|=]+@[^\s<>()\[\]{},;:\"'/|=]+")
+_ADDRESS = re.compile(r"(?<!postgresql://)(?<!postgres://)(?<![^\s<>()\[\]{},;:\"'/|=])[^\s<>()\[\]{},;:\"'/|=]+@[^\s<>()\[\]{},;:\"'/|=]+")
 _PHONE = re.compile(r"(?<!\w)\+\d[\d ()./-]{5,}\d")
 
 
@@ -41,16 +42,25 @@ def about(**ids: Any) -> dict[str, Any]:
 def safe(text: str) -> str:
     """One printable line without addresses and telephone numbers."""
     line = "".join(c if c.isprintable() else " " if c in "\n\r\t" else "?" for c in text)
-    line = _PHONE.sub("(number)", _ADDRESS.sub("(address)", line))
+    line = _PHONE.sub("(number)", _without_addresses(line, lambda found: "(address)"))
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
 def named(value: Any) -> str:
     """An id as a field: an address is a hash of itself; the rest is one printable piece."""
-    text = str(value)
-    if _ADDRESS.search(text):
-        text = _ADDRESS.sub(lambda match: "id-" + hashlib.sha256(match[0].encode("utf-8", "replace")).hexdigest()[:12], text)
+    text = _without_addresses(str(value), lambda found: "id-" + hashlib.sha256(found.encode("utf-8", "replace")).hexdigest()[:12])
     return "".join(c if c.isprintable() else "?" for c in text)[:500]
+
+
+def _without_addresses(text: str, instead: Callable[[str], str]) -> str:
+    """The text with what `instead` makes of each address. In a firing's name (`0@http:8fde…`) a number stands before the @."""
+
+    def judge(match: re.Match[str]) -> str:
+        name, _, host = match[0].rpartition("@")
+        numbered = name.isdigit() and not re.search(r"\.[^\W\d_]{2,}$", host)
+        return match[0] if numbered else instead(match[0])
+
+    return _ADDRESS.sub(judge, text)
 
 
 class Seldom(logging.Filter):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,7 +67,7 @@ class Spool:
         self._seen: dict[str, _Mark] = {}
         self._work: tuple[Path, _Mark, Generator[None, None, ingest.Ingested]] | None = None
         self._swept = self._looked = 0
-        self._stuck: set[tuple[str, int]] = set()  # can't even be moved away; told once
+        self._stuck: set[tuple[str, int]] = set()  # (name, when written or 0): can't even be moved away, or is a folder; told once
 
     def beat(self) -> bool:
         """A little work; whether there was some. Raises StoreError; the file is then begun again. Whatever else the folder's disk refuses
@@ -104,6 +104,7 @@ class Spool:
                     continue
                 with _told(f"{entry.name} can't be looked at"), suppress(FileNotFoundError):
                     if entry.is_dir(follow_symlinks=False):
+                        self._tell_folder(entry.name)
                         continue
                     self._seen[entry.name] = mark = _mark(entry.stat(follow_symlinks=False))
                     written = mark.written // 1_000_000
@@ -114,6 +115,12 @@ class Spool:
                     ):
                         ready.append((written, entry.name))
         return self.folder / min(ready)[1] if ready else None
+
+    def _tell_folder(self, name: str) -> None:
+        """Once: somebody dropped a folder under the name of a file, and waits."""
+        if kind_of(name) is not None and (name, 0) not in self._stuck:
+            self._stuck.add((name, 0))
+            log.error("%s is a folder: nothing in it is imported", name, extra=about(what="spool.stuck", file=name))
 
     def _begin(self, path: Path) -> None:
         kind, mark = kind_of(path.name), self._seen[path.name]
@@ -270,14 +277,19 @@ def look(folder: Path) -> Waiting:
     return Waiting(len(waiting), count, min((path.stat().st_mtime_ns // 1_000_000 for path in waiting), default=None))
 
 
-def spool_of(table: dict[str, Any], root: Path, store: Store, program: Any, clock: Clock) -> Spool | None:
-    """The spool that [spool] of camp.toml describes: folder, quiet (seconds), keep_days. Raises ValueError with a sentence."""
-    if not table.get("folder"):
-        return None
+def check(table: Mapping[str, Any]) -> None:
+    """Raises ValueError, with a sentence, for a value of [spool] that can't be."""
     for name in ("quiet", "keep_days"):
         value = table.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
             raise ValueError(f"[spool] {name} = {value!r} must be a number from 0")
+
+
+def spool_of(table: dict[str, Any], root: Path, store: Store, program: Any, clock: Clock) -> Spool | None:
+    """The spool that [spool] of camp.toml describes: folder, quiet (seconds), keep_days. Raises ValueError with a sentence."""
+    if not table.get("folder"):
+        return None
+    check(table)
     folder = root / str(table["folder"])
     folder.mkdir(mode=0o700, exist_ok=True)
     from rules_engine.engine.unread import Unread

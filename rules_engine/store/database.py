@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,16 @@ def say(error: Exception, path: object) -> StoreError:
     if not kind:
         return StoreError(f"the database {path} refused: {error}", "this is a fault of Camp; please report it", "other")
     message, help = _SAY[kind]
+    blocked = unwritable(path) if kind in ("readonly", "missing") and isinstance(path, Path) and path.exists() else []
+    if blocked:  # SQLite names none of them, and a file that somebody else's look left behind is easily overlooked
+        message, help = f"the database {path} can't be written: {blocked[0]} can't be, by this user", f"check the owner and the mode of {blocked[0]}"
     return StoreError(message.format(path=path), help.format(path=path), kind)
+
+
+def unwritable(database: Path) -> list[Path]:
+    """Which of the files that a service writes are there and can't be written by this user; the folder is one of them."""
+    beside = [database.with_name(database.name + ending) for ending in ("-wal", "-shm", ".lock", ".sent")]
+    return [path for path in (database, *beside, database.parent) if path.exists() and not os.access(path, os.W_OK)]
 
 
 class Database:

@@ -23,10 +23,10 @@ def run_lock(database: Path) -> Iterator[None]:
     """
     path = database.with_name(database.name + ".lock")
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(
-            f"the lock file {path} can't be opened: {error.strerror}", "check the folder's permissions", "readonly"
+            f"the lock file {path} can't be opened: {error.strerror}", "check the owner and the mode of the file and of its folder", "readonly"
         ) from error
     try:
         _take(descriptor, database)

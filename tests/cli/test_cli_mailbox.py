@@ -34,7 +34,7 @@ def test_the_service_reads_the_mailbox_by_itself(shop):
     import sys
     import time
 
-    (shop.folder / "camp.toml").write_text('name = "x"\n\n[mailbox]\nfolder = "box"\nevery = 0.1\n')
+    (shop.folder / "camp.toml").write_text('name = "x"\n\n[email]\nfrom = "x@shop.example"\n\n[mailbox]\nfolder = "box"\nevery = 0.1\n')
     for part in ("new", "cur", "tmp"):
         (shop.folder / "box" / part).mkdir(parents=True)
     running = subprocess.Popen([sys.executable, "-m", "rules_engine", "run"], cwd=shop.folder, stderr=subprocess.PIPE, text=True)

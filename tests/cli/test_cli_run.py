@@ -49,6 +49,17 @@ def test_import_keeps_bad_lines_aside_with_reasons(shop):
     assert [item["line"] for item in kept] == [4, 5]
 
 
+def test_what_is_no_address_is_no_attribute_email(shop):
+    (shop.folder / "c.jsonl").write_text(
+        "".join(json.dumps({"id": f"c{n}", "email": email}) + "\n" for n, email in enumerate(["ana2", "a@x.example\r\nBcc: b@x.example", " ana@x.example "]))
+    )
+    answer = shop("contact", "import", "c.jsonl")
+    assert (answer.code, answer.out) == (6, "1 contact accepted\n")
+    assert "line 1: email: 'ana2' is no e-mail address" in answer.err
+    answer = shop("contact", "set", "ana", "email=ana2")
+    assert answer.code == 2 and "email: 'ana2' is no e-mail address" in answer.err
+
+
 def test_import_without_ids_says_so(shop):
     (shop.folder / "e.jsonl").write_text(
         '{"event": "order.placed", "contact": "ana", "at": "2026-03-03T00:00:00Z", "data": {"total": 3}}\n'
@@ -786,8 +797,7 @@ def test_colour_on_a_terminal_and_not_with_no_color(shop):
 
 
 def test_many_failures_of_one_cause_are_told_three_times(shop):
-    toml = shop.folder / "camp.toml"
-    toml.write_text("".join(line for line in toml.read_text().splitlines(keepends=True) if not line.startswith("from =")))
+    (shop.folder / "templates" / "welcome.txt").write_text("Subject: {{ '' }}\n\nHello.\n")
     (shop.folder / "c.jsonl").write_text(
         "".join(
             json.dumps(
@@ -805,10 +815,10 @@ def test_many_failures_of_one_cause_are_told_three_times(shop):
     shop("contact", "import", "c.jsonl")
     answer = shop("run", "--until", "2026-03-03")
     assert answer.code == 6
-    assert answer.err.count("there is no sender") == 4
+    assert answer.err.count("has no subject") == 4
     named = re.search(r"WARNING camp.dispatch: effect (msg_\w+) \(email.send to c\d+\) is failed", answer.err)[1]
     assert "failed: did not leave" in shop("outbox", "show", named).out
-    assert "and more of the same: there is no sender" in answer.err
+    assert "and more of the same: template 'welcome' has no subject" in answer.err
     assert "20 effects failed; `camp outbox list --state failed` shows them" in answer.err
 
 

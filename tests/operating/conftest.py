@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,9 +70,9 @@ class Project:
             raise result.exception
         return Answer(result.exit_code, result.stdout, result.stderr)
 
-    def _popen(self, arguments: tuple, env: dict) -> subprocess.Popen:
+    def _popen(self, arguments: tuple, env: dict, before: Sequence[str] = ()) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "rules_engine", *map(str, arguments)],
+            [*before, sys.executable, "-m", "rules_engine", *map(str, arguments)],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -79,8 +80,9 @@ class Project:
             env={**os.environ, "PYTHONPATH": f"{self._plugins}:{ROOT}", **env},
         )
 
-    def process(self, *arguments: object, **env: str) -> Answer:
-        child = self._popen(arguments, env)
+    def process(self, *arguments: object, before: Sequence[str] = (), **env: str) -> Answer:
+        """before: a command that runs this one."""
+        child = self._popen(arguments, env, before)
         out, err = child.communicate(timeout=120)
         return Answer(child.returncode, out, err)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import threading
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from rules_engine.cli import doctor
 from rules_engine.cli.settings import TABLES
 from rules_engine.facts import Event
 from rules_engine.model.project import SETTINGS
@@ -22,8 +25,8 @@ from rules_engine.store.port import CLAIM, Arrival, Block, Settlement
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def findings(project, *options, **env):
-    done = project.process("doctor", "--json", *options, **env)
+def findings(project, *options, **more):
+    done = project.process("doctor", "--json", *options, **more)
     return done.code, [json.loads(line) for line in done.out.splitlines()]
 
 
@@ -64,12 +67,9 @@ def test_misspelt_settings_get_a_suggestion_and_secrets_are_seen(pigeons):
         ('[mailbox]\nfolder = "nowhere"', "mailbox", "is no Maildir"),
         ("[mailbox]\nevery = 5", "mailbox", "needs `folder` (a Maildir) or `host`"),
         ('[web]\nsites = "shop"', "web", "[web] sites must be an address"),
+        ('[spool]\nfolder = "spool"\nquiet = "soon"', "spool", "[spool] quiet = 'soon' must be a number"),
         ('[log]\nlevel = "loud"', "log", "log.level is 'loud'"),
         ('[metrics]\nfile = "none/x.prom"', "log", "there is no folder"),
-        ('[email]\ntransport = "pigeon"', "transports", "transport = 'pigeon' is unknown; known are folder, smtp"),
-        ('[email]\ntransport = "smtp"\nfrom = "a@b.c"', "transports", "host is missing"),
-        ('[email]\ntransport = "smtp"\nfrom = "a@b.c"\nhost = "h"\nport = "mail"\ntls = "none"', "transports", "port = 'mail'"),
-        ('[sms]\ntransport = "pigeon"', "transports", "known are folder, webhook, twilio"),
     ],
 )  # fmt: skip
 def test_values_that_cannot_be_are_errors_before_the_first_message(pigeons, toml, name, said):
@@ -79,6 +79,157 @@ def test_values_that_cannot_be_are_errors_before_the_first_message(pigeons, toml
     assert code == 1 and [message for level, message in about(found, name) if level == "error" and said in message], found
     assert not [item for item in found if item["about"] == "settings" and item["level"] != "ok"], "a table of Camp's own is called unknown"
     assert pigeons.process("check").code == 0, "nor does camp check know it better"
+
+
+SENDS = """
+RULE mails
+  WHEN order.placed
+  THEN email.send "thanks"
+END
+
+RULE texts
+  WHEN order.placed
+  THEN sms.send "thanks"
+END
+"""
+
+
+@pytest.fixture
+def sends(pigeons):
+    """`sends(toml)`: the pigeons' project with rules that send mail and text messages, and these settings."""
+    (pigeons.folder / "campaigns" / "sends.camp").write_text(SENDS)
+    (pigeons.folder / "templates").mkdir()
+    (pigeons.folder / "templates" / "thanks.txt").write_text("Subject: Thanks\n\nThank you.\n")
+    before = (pigeons.folder / "camp.toml").read_text()
+
+    def write(toml):
+        (pigeons.folder / "camp.toml").write_text(before + toml + "\n")
+        return pigeons
+
+    return write
+
+
+SMTP = '[email]\ntransport = "smtp"\nfrom = "a@b.example"\nhost = "h"\nunsubscribe_url = "https://b.example/u"\n'
+UNUSABLE = [
+    ("", "there is no sender: give `from` under [email]"),
+    ('[email]\nfrom = "hello"', "the setting from = 'hello' can't be used: 'hello' is no e-mail address"),
+    ('[email]\nfrom = "a@b.example"\nreply_to = "nobody"', "the setting reply_to = 'nobody' can't be used"),
+    ('[email]\nfrom = "a@b.example"\nunsubscribe_url = "shop"', "the setting unsubscribe_url = 'shop' can't be used"),
+    (SMTP.replace("smtp", "smpt"), "transport = 'smpt' is unknown; known are folder and smtp"),
+    (SMTP.replace('host = "h"', ""), "the setting host is missing"),
+    (SMTP + 'port = "x"', "the setting port = 'x' must be a number from 1 to 65535"),
+    (SMTP + 'tls = "non"', "the setting tls = 'non' is unknown; known are starttls, tls and none"),
+    (SMTP + 'timeout = "x"', "the setting timeout = 'x' is no number above 0"),
+    (SMTP + "idle = -1", "the setting idle = -1 is no number above 0"),
+    (SMTP + 'throttle = "fast"', "email.throttle = 'fast' is no rate"),
+    (SMTP + 'throttle = "10 per secnd"', "is no rate"),
+    (SMTP + "throttle = 10", "email.throttle = 10 is no rate"),
+    (SMTP + '[sms]\ntransport = "pigeon"', "known are folder, webhook and twilio"),
+    (SMTP + '[sms]\ntransport = "webhook"', "the setting url is missing"),
+    (SMTP + '[sms]\ntransport = "webhook"\nurl = "ftp://x"', "the setting url = 'ftp://x' can't be called: the URL must begin with https"),
+    (SMTP + '[sms]\ntransport = "twilio"', "the setting account_sid is missing"),
+]
+
+
+@pytest.mark.parametrize(("toml", "said"), UNUSABLE)
+def test_a_service_does_not_start_where_no_message_could_leave_and_the_doctor_says_the_same(sends, toml, said):
+    project = sends(toml)
+    code, found = findings(project)
+    assert code == 1 and [message for level, message in about(found, "transports") if level == "error" and said in message], found
+    run = project.process("run", "--once")
+    assert run.code == 5 and said in run.err and "CAMP_PLUGIN" not in run.err
+
+
+def test_what_no_campaign_uses_stops_nothing(sends):
+    project = sends(SMTP + 'port = "x"\nthrottle = "fast"')
+    assert project.process("run", "--once").code == 5
+    assert project.process("run", "--once", "--no-dispatch").code == 0, "what only decides needs no transport"
+    (project.folder / "campaigns" / "sends.camp").unlink()
+    code, found = findings(project)
+    assert code == 0 and "error" not in {item["level"] for item in found}, "no campaign uses it"
+    assert project.process("run", "--once").code == 0
+
+
+def test_a_sender_in_each_action_needs_no_setting(sends):
+    project = sends("")
+    path = project.folder / "campaigns" / "sends.camp"
+    path.write_text(path.read_text().replace('send "thanks"', 'send "thanks", from: "a@b.example"', 1))
+    assert findings(project)[0] == 0 and project.process("run", "--once").code == 0
+
+
+def test_marketing_mail_without_an_unsubscribe_link_does_not_leave_in_silence(sends):
+    mail = SMTP.replace('unsubscribe_url = "https://b.example/u"\n', "")
+    project = sends(mail)
+    assert [level for level, said in about(findings(project)[1], "transports") if "List-Unsubscribe" in said] == ["warn"]
+    run = project.process("run", "--once")
+    assert run.code == 0 and run.err.count("without List-Unsubscribe") == 1
+    sends(mail + '[web]\nurl = "https://news.b.example"')
+    assert [level for level, said in about(findings(project)[1], "transports") if "CAMP_WEB_SECRET" in said] == ["error"]
+    run = project.process("run", "--once")
+    assert run.code == 5 and "CAMP_WEB_SECRET is not set" in run.err
+    assert project.process("run", "--once", CAMP_WEB_SECRET="s" * 32).err.count("List-Unsubscribe") == 0
+    path = project.folder / "campaigns" / "sends.camp"
+    path.write_text(path.read_text().replace('send "thanks"', 'send "thanks", class: "transactional"', 1))
+    assert project.process("run", "--once").code == 0
+
+
+UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"] if os.geteuid() == 0 else []
+"""What keeps root from writing where the mode forbids it."""
+
+
+unprivileged = pytest.mark.skipif(bool(UNPRIVILEGED) and shutil.which("setpriv") is None, reason="root may do everything, and there is no setpriv")
+
+
+@unprivileged
+@pytest.mark.parametrize("name", ["campaigns", "templates"])
+def test_a_folder_that_cannot_be_read_is_named_itself(sends, name):
+    project = sends("")
+    (project.folder / name).chmod(0)
+    check = project.process("check", before=UNPRIVILEGED)
+    found = findings(project, before=UNPRIVILEGED)[1]
+    (project.folder / name).chmod(0o700)
+    assert check.code == 5 and f"{project.folder / name}: you may not read" in check.err
+    assert f"{name}: permission denied" in about(found, "campaigns")[0][1]
+
+
+@unprivileged
+@pytest.mark.parametrize("name", ["camp.db", "camp.db-shm", "camp.db.lock", "camp.db.sent", "."])
+def test_the_file_that_cannot_be_written_is_named(pigeons, name):
+    """A look at a read-only database leaves a camp.db-shm of its mode; a command as another user leaves files of that one."""
+    pigeons.process("event", "import", pigeons.events("first.jsonl", range(3)))
+    pigeons.process("run", "--once")
+    path = pigeons.folder / name
+    if name == "camp.db-shm":
+        pigeons.database.chmod(0o400)
+        pigeons.process("status", before=UNPRIVILEGED)
+        pigeons.database.chmod(0o600)
+    else:
+        path.chmod(0o500 if name == "." else 0o400)
+    run = pigeons.process("run", "--once", before=UNPRIVILEGED)
+    code, found = findings(pigeons, before=UNPRIVILEGED)
+    pigeons.folder.chmod(0o700)
+    assert code == 1 and [said for level, said in about(found, "disk") if level == "error" and f"{path} can't be written" in said], found
+    if name not in (".", "camp.db.sent"):
+        assert run.code == 5 and str(path) in run.err, run
+    assert "Traceback" not in run.err
+
+
+def test_a_full_disk_is_an_error(pigeons, monkeypatch):
+    monkeypatch.setattr(doctor.os, "statvfs", lambda folder: os.statvfs_result((4096, 4096, 1_000_000, 900, 900, 9, 9, 9, 0, 255)))
+    assert [(finding.level, finding.message[:16]) for finding in doctor.disk(pigeons.database)] == [("error", "the disk is full")]
+
+
+def test_who_may_write_the_project_and_read_the_journal(pigeons):
+    pigeons.process("event", "import", pigeons.events("first.jsonl", range(1)))
+    pigeons.process("run", "--once")
+    places = [*pigeons.folder.parents]
+    for place in places[: len(places) - 2]:  # pytest's own folders are for the user alone
+        place.chmod(place.stat().st_mode | 0o001)
+    (pigeons.folder / "camp.db.sent").chmod(0o604)
+    pigeons.folder.chmod(0o777)
+    assert (pigeons.folder / "camp.db.lock").stat().st_mode & 0o077 == 0
+    said = [said for level, said in about(findings(pigeons)[1], "secrets") if level == "warn"]
+    assert len(said) == 2 and "camp.db.sent holds personal data" in said[0] and "may write into" in said[1]
 
 
 def test_links_that_lead_elsewhere_are_told(pigeons):
@@ -263,3 +414,13 @@ def test_deploy_files_name_what_exists(pigeons):
     os.chmod(pigeons.folder / "camp.toml", 0o600)
     _, found = findings(pigeons)
     assert [level for level, _ in about(found, "settings")] == ["ok"], about(found, "settings")
+
+
+def test_a_worker_that_is_late_is_seen_before_its_lease_ends():
+    workers = [SimpleNamespace(name=name, shards=32, until=until) for name, until in (("one", 12_000), ("two", 3_000), ("three", -4_000))]
+    found = list(doctor._home_of_server(SimpleNamespace(at_home=lambda: True, workers=lambda: workers)))[1:]
+    assert [(item.level, item.message) for item in found] == [
+        ("ok", "one has 32 shards; lease for 12 seconds"),
+        ("warn", "two with 32 shards is late with its sign of life: its lease ends in 3 seconds"),
+        ("warn", "three with 32 shards is silent for 4 seconds beyond its lease"),
+    ]

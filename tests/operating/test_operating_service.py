@@ -75,6 +75,16 @@ def test_no_address_no_break_no_escape_gets_into_a_line(logged, form):
         assert json.loads(lines()[0])["contact"].startswith("id-")
 
 
+def test_ids_and_places_of_databases_stay_readable(logged):
+    log, lines = logged("json")
+    said = "shop/welcome:0@http:8fde on postgresql://camp@127.0.0.1:54329/camp and postgres://camp@db.example.org/camp"
+    log.error(said, extra=logs.about(effect="welcome:12@http:8fde", contact="7@qq.com"))
+    log.error("12@qq.com ana@localhost x@postgresql.example")
+    first, second = map(json.loads, lines())
+    assert first["message"] == said and first["effect"] == "welcome:12@http:8fde" and first["contact"].startswith("id-")
+    assert second["message"] == "(address) (address) (address)"
+
+
 def test_a_wrong_log_call_is_still_a_line(logged):
     log, lines = logged("json")
     log.warning("%d of %s", "no number")
@@ -316,6 +326,15 @@ def test_links_and_pipes_are_not_followed(spool, tmp_path):
     spool.work()
     assert (spool.folder / "failed" / "events-link.jsonl").is_symlink() and secret.exists()
     assert not [path for path in spool.folder.rglob("*.rejected.jsonl")]
+
+
+def test_a_folder_with_the_name_of_a_file_is_told_once(spool, caplog):
+    (spool.folder / "events-dir.csv").mkdir()
+    for name in ("done", "notes", "events"):
+        (spool.folder / name).mkdir(exist_ok=True)
+    spool.work()
+    spool.work()
+    assert caplog.messages == ["events-dir.csv is a folder: nothing in it is imported"]
 
 
 def test_a_large_file_is_worked_a_batch_a_beat_and_a_kill_is_harmless(spool):

@@ -14,6 +14,13 @@ class FailingStore(SqliteStore):
         self._state = state
 
     def record_events(self, arrivals):
+        self._fail()
+        return super().record_events(arrivals)
+
+    def note(self, key, value):
+        self._fail()
+        super().note(key, value)
+
+    def _fail(self):
         if self._state["fail"]:
             raise StoreError("the disk is full", kind="full")
-        return super().record_events(arrivals)

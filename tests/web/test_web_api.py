@@ -131,6 +131,12 @@ def test_contacts_are_changes(site):
     assert site.store.contact_at("email", "Ana@example.com") == "ana"
 
 
+@pytest.mark.parametrize("email", ["ana2", "ana@example.com\r\nBcc: x@example.com", "a@b c", "@", 7])
+def test_what_is_no_address_is_refused_at_once(site, email):
+    answer = site.post("/v1/contacts", json={"id": "ana", "email": email})
+    assert answer.status_code in (400, 422) and "is no e-mail address" in answer.text and not site.events()
+
+
 def test_limits_have_an_answer_each(site, monkeypatch):
     post = site.post
     problem(post("/v1/events", content=b"{}", headers={"content-type": "text/plain"}), 415, "unknown-format")

@@ -91,6 +91,24 @@ def test_what_fails_is_told_and_what_is_kept_comes_later(tmp_path):
     assert [row.cause.id for row in SqliteStore(tmp_path / "camp.db").read_log(0, 9)] == ["kept"]
 
 
+def test_after_a_write_that_failed_only_a_write_makes_it_ready_again(tmp_path):
+    state = {"fail": False}
+    made = Writer(lambda: FailingStore(tmp_path / "camp.db", state), VirtualClock(1_000))
+
+    async def run():
+        made.submit([arrival("1")])
+        return made._gather()
+
+    jobs = asyncio.run(run())
+    state["fail"] = True
+    made._write([job._replace(future=None) for job in jobs])
+    made._look()
+    assert made.trouble is not None, "a full disk can be locked and read"
+    state["fail"] = False
+    made._look()
+    assert made.trouble is None
+
+
 def test_an_end_drains_the_queue(tmp_path):
     made = Writer(lambda: SqliteStore(tmp_path / "camp.db"), VirtualClock(1_000))
 

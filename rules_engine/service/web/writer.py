@@ -170,6 +170,8 @@ class Writer:
             return
         try:
             store = self._opened()
+            if self.trouble is not None:  # a full disk lets itself be locked and read: only a write tells
+                store.note("probe", str(self._clock.now()))
             store.quiet_now(store.position().cursor)  # takes the lock for writing, writes nothing
             self.backlog = store.unread(self._max_backlog + 1)
             self.trouble = None
