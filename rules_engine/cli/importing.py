@@ -152,8 +152,6 @@ def send_contact(contact: str, values: dict[str, str], at: str | None, db: str |
     from rules_engine.engine.values import read_contact
     from rules_engine.store.port import SOURCE_CONTACTS, Arrival
 
-    if values.get("email") and "@" not in values["email"]:
-        raise errors.usage(f"{contact}: email: `{values['email']}` is no e-mail address", "it is written like ana@example.com")
     settings = Settings({"database": db})
     model, zone = meaning(settings)
     moment = _moment(at, zone)

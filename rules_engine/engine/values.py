@@ -147,7 +147,7 @@ def email_address(value: Any, zone: str = "") -> str | None:
     """An e-mail address without the blanks around it. ValueError where it can't be one; what only its own server can tell is not judged."""
     text = _text(value, zone).strip()
     if text and not (_EMAIL.fullmatch(text) and text.isprintable() and len(text) <= _LONGEST_EMAIL):
-        raise ValueError(f"{text[:80]!r} is no e-mail address")
+        raise ValueError(f"{text[:80]!r} is no e-mail address; one is written like ana@example.com")
     return text or None
 
 

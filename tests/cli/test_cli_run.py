@@ -195,7 +195,7 @@ def test_send_and_set(shop):
         (("event", "send", "order.placed"), 2, "missing option '--contact'"),
         (("event", "send", "order.placed", "--contact", "ana", "--at", "soon"), 2, '--at: "soon" is no date and time'),
         (("contact", "set", "ana", "emial=x"), 2, 'no attribute is called "emial"; did you mean email?'),
-        (("contact", "set", "ana", "email=x"), 2, "ana: email: `x` is no e-mail address"),
+        (("contact", "set", "ana", "email=x"), 2, "ana: email: 'x' is no e-mail address"),
         (("contact", "set", "ana", "timezone=Prague"), 2, "did you mean Europe/Prague?"),
     ],
 )
