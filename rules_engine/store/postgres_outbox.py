@@ -33,7 +33,6 @@ from rules_engine.store.postgres_database import APPEND_LOCK, THROTTLE_LOCK, Pos
 from rules_engine.store.postgres_pipeline import Bigints, Bytes, Smallints, Texts, columns
 from rules_engine.store.sqlite_outbox import COLUMNS, claimed_effect, effect_row, effect_values
 from rules_engine.store.tables import TABLES
-from rules_engine.store.tables import Attempt as AttemptTable
 from rules_engine.store.tables import Effect as EffectTable
 
 _EFFECT = ", ".join("effect." + name for name in COLUMNS)
@@ -400,12 +399,9 @@ class PostgresOutbox:
             return [effect_row(values) for values in self._db.read(lambda: list(query.tuples()))]
 
     def attempts_of(self, effect: str) -> list[Attempt]:
-        """See Store."""
-        with self._db.models(TABLES):
-            table = AttemptTable
-            query = table.select(table.effect, table.number, table.claimed_at, table.settled_at, table.state, table.detail)
-            query = query.where(table.effect == effect).order_by(table.seq).tuples()
-            return [Attempt(*row) for row in self._db.read(lambda: list(query))]
+        """See Store. A claim's judge asks for them too, so in words that go through a transaction's own pipeline."""
+        sql = "SELECT effect, number, claimed_at, settled_at, state, detail FROM attempt WHERE effect = %s ORDER BY seq"
+        return [Attempt(*row) for row in self._db.rows(sql, (effect,))]
 
     def next_effect(self, until: int | None = None) -> int | None:
         """See Store. With `until`, only what can be claimed by then."""

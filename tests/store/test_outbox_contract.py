@@ -275,3 +275,18 @@ def test_in_a_replay_an_exit_leaves_what_was_due_before_it(store):
     put(store, effect("before", at=100, instance="i"), effect("at", at=200, instance="i"), effect("after", at=201, instance="i"))
     put(store, effect("x", contact="ben"), cancels=[Cancel("ana", "c", "i", "left", 200, after=200)])
     assert [state_of(store, id) for id in ("before", "at", "after")] == ["ready", "ready", "cancelled"]
+
+
+def test_a_judge_may_ask_for_the_attempts_of_what_it_judges(store):
+    """Whether a message was in doubt before decides whether it may be repeated."""
+    store.commit(Block("p1", effects=[effect("f1")]))
+    store.claim_effects(200, 200, 1, claim_all)
+    store.settle([Settlement("f1", 1, "retry_wait", 300, "busy", next_at=400)])
+    seen = []
+
+    def judge(candidate):
+        seen.extend(store.attempts_of(candidate.effect.id))
+        return CLAIM
+
+    assert [item.effect.attempts for item in store.claim_effects(500, 500, 1, judge)] == [2]
+    assert [(attempt.number, attempt.state, attempt.detail) for attempt in seen] == [(1, "retry_wait", "busy")]
