@@ -136,6 +136,9 @@ def _key(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 def greet(settings: Mapping[str, Any], patience: float = 10.0) -> str:
     """A connection that is ready for a message, and its end. Raises OSError, SMTPException or ValueError."""
+    wrong = next(wrong_smtp(settings), "")
+    if wrong:
+        raise ValueError(wrong)
     line = _connect(settings, time.monotonic() + patience)
     line.part()
     return f"{settings.get('host')} answers" + (f" and takes the log-in of {settings['user']}" if settings.get("user") else "")
@@ -152,9 +155,7 @@ def forget() -> None:
 
 
 def _connect(settings: Mapping[str, Any], deadline: float) -> _Line:
-    """A connection that has said hello, is encrypted and logged in as the settings ask."""
-    for wrong in wrong_smtp(settings):
-        raise ValueError(wrong)
+    """A connection that has said hello, is encrypted and logged in as the settings ask, with which `wrong_smtp` finds no fault."""
     mode = str(settings.get("tls", "starttls"))
     host, port = str(settings["host"]), int(settings.get("port") or PORTS[mode])
     most = max(1, int(number_above_0(settings, "max_messages", MAX_MESSAGES)))

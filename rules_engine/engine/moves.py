@@ -32,8 +32,9 @@ def moves(older: Program, newer: Program) -> Moves:
         new = newer.by_name.get(name)
         if not old.is_campaign or new is None:
             continue
-        pairs = _pairs(_steps(old), _steps(new))
-        for step, item in _steps(old).items():
+        steps = _steps(old)
+        pairs = _pairs(steps, _steps(new))
+        for step, item in steps.items():
             now = pairs.get(step, step)
             if now not in new.index:
                 if item.code in (op.DELAY, op.WAIT, op.LOOP) or item.code == op.ACT and item.call.channel is not None:
